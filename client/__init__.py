@@ -1,0 +1,1 @@
+"""One hospital: the Flower ClientApp, its policy, its ledger."""

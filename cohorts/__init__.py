@@ -1,0 +1,1 @@
+"""A hospital's files become studies."""

@@ -1,0 +1,97 @@
+"""The labelled frames of a cohort as arrays: what networks eat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cohorts.study import UNLABELLED, Clip, Cohort, SubjectKey, View
+
+VIEWS: tuple[View, ...] = (View.A2C, View.A4C, View.PLAX, View.PSAX)
+PHASES = ("ED", "ES")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """End-diastolic and end-systolic frames of some subjects.
+
+    Attributes:
+        pixels: uint8, `(n, size, size)`.
+        masks: uint8, `(n, size, size)`, labels of `Clip.masks`; all 255 where a frame has none.
+        view: index into `VIEWS`, `(n,)`, -1 where unknown.
+        phase: 0 for ED, 1 for ES, `(n,)`.
+        lvef_percent: `(n,)`, NaN where unknown.
+        subject: index into `subjects`, `(n,)`.
+        subjects: the subjects, in the order of the cohort.
+    """
+
+    pixels: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    view: NDArray[np.int64]
+    phase: NDArray[np.int64]
+    lvef_percent: NDArray[np.float32]
+    subject: NDArray[np.int64]
+    subjects: tuple[SubjectKey, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def select(self, subjects: Sequence[SubjectKey]) -> "Frames":
+        """Return the frames of `subjects` only, re-indexed in the order given."""
+        position = {s: i for i, s in enumerate(subjects)}
+        new = np.array([position.get(s, -1) for s in self.subjects], dtype=np.int64)[self.subject]
+        keep = new >= 0
+        return Frames(
+            pixels=self.pixels[keep],
+            masks=self.masks[keep],
+            view=self.view[keep],
+            phase=self.phase[keep],
+            lvef_percent=self.lvef_percent[keep],
+            subject=new[keep],
+            subjects=tuple(subjects),
+        )
+
+
+def resize(image: NDArray[np.uint8], size: int, *, nearest: bool) -> NDArray[np.uint8]:
+    """Resize `(height, width)` to `(size, size)`: area average for grey values, nearest neighbour for labels."""
+    if image.shape == (size, size):
+        return image
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(image).resize((size, size), how), dtype=np.uint8)
+
+
+def gather(cohort: Cohort, *, size: int) -> Frames:
+    """Read the ED and ES frames of every clip of `cohort`, each resized alone to `(size, size)`.
+
+    No statistic of one subject touches another: normalisation is per image or constant.
+    """
+    rows: list[tuple[NDArray[np.uint8], NDArray[np.uint8], int, int, float, int]] = []
+    for i, subject in enumerate(cohort.subjects):
+        for study in cohort.of(subject):
+            lvef = float(study.labels.get("lvef_percent", np.nan))
+            for clip in study.clips:
+                rows += [(*_frame(clip, at, size), _view(clip), phase, lvef, i)
+                         for phase, at in enumerate((clip.ed_frame, clip.es_frame)) if at is not None]
+    shape = (0, size, size)
+    return Frames(
+        pixels=np.stack([r[0] for r in rows]) if rows else np.zeros(shape, np.uint8),
+        masks=np.stack([r[1] for r in rows]) if rows else np.zeros(shape, np.uint8),
+        view=np.array([r[2] for r in rows], np.int64),
+        phase=np.array([r[3] for r in rows], np.int64),
+        lvef_percent=np.array([r[4] for r in rows], np.float32),
+        subject=np.array([r[5] for r in rows], np.int64),
+        subjects=cohort.subjects,
+    )
+
+
+def _frame(clip: Clip, at: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    pixels = resize(clip.pixels[at], size, nearest=False)
+    if clip.masks is None:
+        return pixels, np.full((size, size), UNLABELLED, np.uint8)
+    return pixels, resize(clip.masks[at], size, nearest=True)
+
+
+def _view(clip: Clip) -> int:
+    return VIEWS.index(clip.view) if clip.view is not None else -1

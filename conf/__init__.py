@@ -1,0 +1,1 @@
+"""Names become frozen config dataclasses; Hydra lives here and nowhere else."""

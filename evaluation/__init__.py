@@ -1,0 +1,1 @@
+"""Is it useful, is it safe, who says so."""

@@ -1,0 +1,8 @@
+"""One downstream task per file, each a frozen dataclass found here by its name."""
+
+import sys
+
+from conf.registry import Registry, import_parts
+
+TASKS = Registry("task")
+import_parts(sys.modules[__name__])

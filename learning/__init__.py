@@ -1,0 +1,1 @@
+"""What sites train in common."""

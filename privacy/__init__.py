@@ -1,0 +1,1 @@
+"""What may leave, what it cost, who could be found."""

@@ -1,0 +1,8 @@
+"""One generator per file, each a frozen dataclass found here by its name."""
+
+import sys
+
+from conf.registry import Registry, import_parts
+
+GENERATORS = Registry("generator")
+import_parts(sys.modules[__name__])
