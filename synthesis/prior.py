@@ -1,0 +1,216 @@
+"""Train the public priors on the phantom: `pericard prior train`.
+
+Everything learned here is learned from a simulator, so it costs no privacy (architecture §6). Three stages: the
+autoencoder with an adversary for its texture (Goodfellow et al. 2014, arXiv 1406.2661, hinge form; patches after Isola
+et al. 2017, arXiv 1611.07004), the latent flow, the view classifier.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cohorts.frames import Frames
+from cohorts.phantom import simulate
+from learning import arrays
+from learning.blocks import norm, one_hot, to_signal
+from learning.learner import fit
+from learning.learners.view_classifier import ViewClassifier
+from synthesis import flow
+from synthesis.autoencoder import STRUCTURES, Autoencoder
+from synthesis.generators.latent_flow import PUBLIC, LatentFlow, LatentFlowGenerator
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the priors are made; written into their provenance.
+
+    Attributes:
+        subjects: phantoms to simulate, each in two views at ED and ES.
+        autoencoder_steps, flow_steps, view_steps: optimiser steps.
+        batch_size: images a step.
+        seed: seed of the phantoms, the weights and the batches.
+    """
+
+    subjects: int = 24_000
+    autoencoder_steps: int = 16_000
+    flow_steps: int = 24_000
+    view_steps: int = 1_500
+    batch_size: int = 128
+    seed: int = 20_260_101
+
+
+def train(out: Path, *, recipe: Recipe, config: LatentFlow, device: str, progress: Progress) -> None:
+    """Train the three priors and write them, as float16 safetensors with provenance, into the folder `out`."""
+    frames, scanners = simulate.stills_with_style(recipe.subjects, seed=recipe.seed, size=64, style="wide")
+    generator = LatentFlowGenerator(config)
+    views = ViewClassifier().build()
+    with torch.random.fork_rng():
+        autoencoder = _train_autoencoder(generator.autoencoder, frames, recipe, device, progress)
+        network = _train_flow(generator.module, autoencoder, frames, scanners, recipe, device, progress)
+    fit(
+        views,
+        frames,
+        steps=recipe.view_steps,
+        batch_size=recipe.batch_size,
+        learning_rate=2e-3,
+        seed=recipe.seed,
+        progress=lambda i, n: progress("view classifier", i, n),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    digests = {}
+    for name, module in (("autoencoder", autoencoder), ("latent_flow", network), ("view_classifier", views.module)):
+        weights = {n: a.astype(np.float16) for n, a in arrays.state(module.cpu()).items()}
+        arrays.write(out / f"{name}.safetensors", weights)
+        digests[name] = arrays.digest(arrays.read(out / f"{name}.safetensors"))
+    record = {
+        "command": "pericard prior train",
+        "data": "phantom, style 'wide': simulated, no patient",
+        "recipe": asdict(recipe),
+        "generator": asdict(config),
+        "torch": torch.__version__,
+        "device": device,
+        "digests": digests,
+    }
+    (out / "provenance.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+class Adversary(nn.Module):
+    """Judge of patches: image and structures `(n, 1 + 3, 64, 64)` -> one score for each of 8x8 patches."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        w = width
+        self.net = nn.Sequential(
+            nn.Conv2d(1 + STRUCTURES, w, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(w, 2 * w, 4, stride=2, padding=1),
+            norm(2 * w),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1),
+            norm(4 * w),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(4 * w, 1, 3, padding=1),
+        )
+
+    def forward(self, image: Tensor, structures: Tensor) -> Tensor:
+        score: Tensor = self.net(torch.cat([image, structures], 1))
+        return score
+
+
+def _train_autoencoder(
+    module: Autoencoder, frames: Frames, recipe: Recipe, device: str, progress: Progress
+) -> Autoencoder:
+    module = module.to(device).train().requires_grad_(True)
+    judge = Adversary().to(device)
+    steps, warm = recipe.autoencoder_steps, recipe.autoencoder_steps // 5
+    builder = torch.optim.AdamW(module.parameters(), lr=8e-4, betas=(0.5, 0.99), weight_decay=1e-4)
+    critic = torch.optim.AdamW(judge.parameters(), lr=2e-4, betas=(0.5, 0.99))
+    rates = torch.optim.lr_scheduler.OneCycleLR(builder, 8e-4, total_steps=steps)
+    for i, (pixels, masks, _, _, _) in enumerate(_batches(frames, None, recipe, steps, device)):
+        x = to_signal(pixels)
+        structures = one_hot(torch.where(_coin(masks, 0.1), 0, masks))  # a tenth without a mask: the null condition
+        mean, log_variance = module.encoder(x)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        drawn = module.decoder(z, structures, torch.randn_like(x))
+        coarse = F.l1_loss(F.avg_pool2d(drawn, 2), F.avg_pool2d(x, 2))
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        loss = coarse + 0.3 * F.l1_loss(drawn, x) + 1e-3 * divergence
+        if i >= warm:
+            loss = loss - 0.05 * judge(drawn, structures).mean()
+        builder.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        builder.step()
+        rates.step()
+        if i >= warm // 2:
+            real, fake = judge(x, structures), judge(drawn.detach(), structures)
+            doubt = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+            critic.zero_grad(set_to_none=True)
+            doubt.backward()
+            critic.step()
+        progress("autoencoder", i + 1, steps)
+    module.eval().requires_grad_(False)
+    with torch.inference_mode():
+        parts = [
+            module.encoder(to_signal(torch.from_numpy(frames.pixels[i : i + 512]).to(device)))[0]
+            for i in range(0, min(len(frames), 8192), 512)
+        ]
+    latents = torch.cat(parts)
+    module.latent_mean.copy_(latents.mean((0, 2, 3)))
+    module.latent_std.copy_(latents.std((0, 2, 3)))
+    return module
+
+
+def _train_flow(
+    network: nn.Module,
+    autoencoder: Autoencoder,
+    frames: Frames,
+    scanners: NDArray[np.float32],
+    recipe: Recipe,
+    device: str,
+    progress: Progress,
+) -> nn.Module:
+    """Train the velocity field; the exponential average of the weights is what is kept (Karras et al. 2022)."""
+    network = network.to(device).train().requires_grad_(True)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
+    )
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=recipe.flow_steps)
+    for i, (pixels, masks, view, phase, scanner) in enumerate(
+        _batches(frames, scanners, recipe, recipe.flow_steps, device)
+    ):
+        with torch.no_grad():
+            z = autoencoder.encode(to_signal(pixels))
+        t, noise = torch.rand(len(z), device=device), torch.randn_like(z)
+        null = torch.rand(len(z), device=device) < 0.1
+        predicted = network(
+            flow.interpolate(z, noise, t),
+            t,
+            view=torch.where(null, -1, view),
+            phase=torch.where(null, -1, phase),
+            masks=torch.where(_coin(masks, 0.1), 255, masks),
+            style=torch.full_like(view, PUBLIC),
+            # Half of the batches know the scanner: so the space of the style token is a space of scanners.
+            scanner=scanner if i % 2 else None,
+        )
+        loss = (predicted - flow.velocity(z, noise)).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        rates.step()
+        average.update_parameters(network)
+        progress("latent flow", i + 1, recipe.flow_steps)
+    kept: nn.Module = average.module
+    return kept
+
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _batches(
+    frames: Frames, scanners: NDArray[np.float32] | None, recipe: Recipe, steps: int, device: str
+) -> Iterator[Batch]:
+    """Yield pixels, masks, view, phase and scanner settings of `batch_size` random rows, `steps` times."""
+    settings = scanners if scanners is not None else np.zeros((len(frames), 1), np.float32)
+    columns = (frames.pixels, frames.masks, frames.view, frames.phase, settings)
+    pixels, masks, view, phase, scanner = (torch.from_numpy(c).to(device) for c in columns)
+    dice = torch.Generator(device).manual_seed(recipe.seed)
+    for _ in range(steps):
+        rows = torch.randint(len(frames), (recipe.batch_size,), generator=dice, device=device)
+        yield pixels[rows], masks[rows], view[rows], phase[rows], scanner[rows]
+
+
+def _coin(masks: Tensor, p: float) -> Tensor:
+    """Return one biased coin per row, shaped to broadcast over masks."""
+    return torch.rand(len(masks), 1, 1, device=masks.device) < p

@@ -1,0 +1,38 @@
+"""Weights learned from the phantom alone: public, so they cost no privacy. Remade by `pericard prior train`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learning import arrays
+
+NAMES = ("autoencoder", "latent_flow", "view_classifier")
+
+
+def folder() -> Path:
+    """Return where the priors lie: beside this file, or where `PERICARD_PRIORS` says (a Flower bundle has no weights)."""
+    return Path(os.environ.get("PERICARD_PRIORS", Path(__file__).parent))
+
+
+def load(name: str) -> dict[str, NDArray[np.floating]]:
+    """Read one prior; raises `ValueError` naming the file where it is missing or is not what its provenance says."""
+    path = folder() / f"{name}.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; make it with: pericard prior train")
+    found = arrays.read(path)
+    if arrays.digest(found) != (stated := provenance()["digests"].get(name)):
+        raise ValueError(f"{path} has digest {arrays.digest(found)[:12]}, its provenance states {str(stated)[:12]}")
+    return found
+
+
+def provenance() -> dict[str, Any]:
+    """Return how the priors were made: command, code, phantom seeds, steps, digests."""
+    path = folder() / "provenance.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; make it with: pericard prior train")
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record

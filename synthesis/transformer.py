@@ -1,0 +1,107 @@
+"""A small diffusion transformer on 4x8x8 latents that sees the mask at full resolution.
+
+Peebles & Xie 2023 (arXiv 2212.09748): adaptive layer norm, zero-initialised. Every condition enters through `nn.Linear`
+or `nn.Embedding`, so per-subject gradients of any subset of its parameters are exact.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from learning.blocks import one_hot
+from synthesis.autoencoder import CHANNELS, FACTOR, GRID, STRUCTURES
+
+TOKENS = GRID * GRID
+STYLES = 2  # 0: the public phantom, whatever its scanner; 1: the sites of this campaign
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention from plain linear layers: `(n, tokens, width)` -> the same."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, width = x.shape
+        q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        h = nn.functional.scaled_dot_product_attention(q, k, v)
+        y: Tensor = self.out(h.transpose(1, 2).reshape(n, tokens, width))
+        return y
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, each shifted, scaled and gated by the condition."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).unsqueeze(1).chunk(6, -1)
+        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+
+class LatentTransformer(nn.Module):
+    """Velocity field v(z, t | view, phase, mask, style) on standardised latents.
+
+    Args of `forward`:
+        z: `(n, 4, 8, 8)`; t: `(n,)` in [0, 1]; view, phase, style: int64 `(n,)` where -1 is the learned null;
+        masks: uint8 `(n, 64, 64)` (all 255: the null mask); scanner: `(n, descriptors)` or `None`, the public
+        simulator's own settings, known for phantoms only.
+    """
+
+    def __init__(self, *, width: int, depth: int, heads: int, views: int, descriptors: int) -> None:
+        super().__init__()
+        self.width = width
+        self.latent = nn.Linear(CHANNELS, width)
+        self.structures = nn.Linear(STRUCTURES * FACTOR * FACTOR, width)
+        self.position = nn.Embedding(TOKENS, width)
+        self.mask_known = nn.Embedding(2, width)
+        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        self.view, self.phase = nn.Embedding(views + 1, width), nn.Embedding(3, width)
+        self.style = nn.Embedding(STYLES, width)
+        self.scanner = nn.Sequential(nn.Linear(descriptors, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.final_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.final_modulation = nn.Linear(width, 2 * width)
+        self.final = nn.Linear(width, CHANNELS)
+        nn.init.zeros_(self.style.weight)
+        for layer in (self.final_modulation, self.final):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, z: Tensor, t: Tensor, *, view: Tensor, phase: Tensor, masks: Tensor, style: Tensor, scanner: Tensor | None
+    ) -> Tensor:
+        n = len(z)
+        patches = nn.functional.pixel_unshuffle(one_hot(masks), FACTOR).flatten(2).transpose(1, 2)
+        known = (masks != 255).flatten(1).any(1).long()
+        where = torch.arange(TOKENS, device=z.device).expand(n, -1)
+        x = self.latent(z.flatten(2).transpose(1, 2)) + self.structures(patches) + self.position(where)
+        x = x + self.mask_known(known).unsqueeze(1)
+        c = self.time(_frequencies(t)) + self.view(view + 1) + self.phase(phase + 1) + self.style(style)
+        if scanner is not None:
+            c = c + self.scanner(scanner)
+        c = nn.functional.silu(c)
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.final_modulation(c).unsqueeze(1).chunk(2, -1)
+        x = self.final(self.final_norm(x) * (1 + scale) + shift)
+        return x.transpose(1, 2).reshape(n, CHANNELS, GRID, GRID)
+
+
+def _frequencies(t: Tensor) -> Tensor:
+    """Return 64 sines and cosines of `t` in [0, 1] (Vaswani et al. 2017), `(n, 64)`."""
+    f = torch.exp(-math.log(1000.0) * torch.arange(32, device=t.device) / 32)
+    angles = 1000.0 * t.unsqueeze(1) * f
+    return torch.cat([angles.cos(), angles.sin()], 1)
