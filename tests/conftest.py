@@ -1,0 +1,57 @@
+"""Fixtures for every test. `pericard` comes first: it switches telemetry, update checks and downloads off."""
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+import pericard as _offline  # noqa: F401  (imported for its switches, before any library reads them)
+
+
+def _is_loopback(address: object) -> bool:
+    if isinstance(address, (str, bytes)):  # a Unix socket
+        return True
+    host = address[0] if isinstance(address, tuple) and address else ""
+    if host in {"", "localhost"}:
+        return True
+    try:
+        return ipaddress.ip_address(str(host).split("%", 1)[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """Refuse every connection, datagram and name look-up that leaves this machine; yield the list of what was tried."""
+    tried: list[object] = []
+    connect, connect_ex, sendto = socket.socket.connect, socket.socket.connect_ex, socket.socket.sendto
+    getaddrinfo = socket.getaddrinfo
+
+    def refuse(address: object) -> None:
+        if not _is_loopback(address):
+            tried.append(address)
+            raise PermissionError(f"a test without network tried to reach {address!r}")
+
+    def guarded_connect(self: socket.socket, address: object) -> None:
+        refuse(address)
+        connect(self, address)  # type: ignore[arg-type]
+
+    def guarded_connect_ex(self: socket.socket, address: object) -> int:
+        refuse(address)
+        return connect_ex(self, address)  # type: ignore[arg-type]
+
+    def guarded_sendto(self: socket.socket, data: bytes, *rest: object) -> int:
+        refuse(rest[-1])
+        return sendto(self, data, *rest)  # type: ignore[arg-type, return-value, call-overload, no-any-return]
+
+    def guarded_getaddrinfo(host: object, *args: object, **kwargs: object) -> object:
+        refuse((host.decode() if isinstance(host, bytes) else host or "", 0))
+        return getaddrinfo(host, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+    monkeypatch.setattr(socket.socket, "sendto", guarded_sendto)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+    yield tried
+    assert not tried, f"the code under test tried to leave this machine: {tried}"
