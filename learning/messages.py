@@ -1,0 +1,298 @@
+"""The requests and replies of a federation, and their one form on the wire: a Flower `RecordDict`.
+
+A new request is one dataclass below. Both ends check every field: the sender before a byte leaves, the receiver before
+a byte is used. A record holds the config "message" (schema and canonical JSON) and, where there are arrays, the one
+array record "arrays". There is no encoder for a clip or a study, and replies have no field for images or free words.
+
+Errors::
+
+    schema.Malformed   a message that does not follow its schema
+    Refusal            what a site does not do; only its `Code` crosses the wire
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from learning import schema
+from learning.schema import Arms, Digest, Flag, Images, Malformed, Name, Numbers, Settings, Weights
+
+M = TypeVar("M")
+VERSION = 1
+RECORD, ARRAYS = "message", "arrays"
+REQUESTS: dict[str, type[Any]] = {}
+REPLIES: dict[str, type[Any]] = {}
+
+
+class Code(IntEnum):
+    """All that a site says about why it did not answer."""
+
+    REFUSED_POLICY = 101
+    REFUSED_BUDGET = 102
+    REFUSED_CODE = 103
+    UNREADABLE = 104
+    FAILED = 105
+    OVER_TIME = 106
+
+
+class Refusal(Exception):
+    """A request the site will not serve; the words are for the site's own log."""
+
+    def __init__(self, code: Code, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+def request(kind: str, reply: type[Any]) -> Callable[[type[M]], type[M]]:
+    """Register the decorated dataclass as the request of Flower message type `kind`, answered by `reply`."""
+
+    def register(part: type[M]) -> type[M]:
+        if kind in REQUESTS:
+            raise ValueError(f"message type {kind!r} is registered twice")
+        REQUESTS[kind], REPLIES[kind] = part, reply
+        return part
+
+    return register
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """Who a site is: its name, its declared public size, the key it signs with, the code it runs."""
+
+    site: Name
+    public_subjects: Annotated[int, schema.Whole(low=1, high=10**9)]
+    public_key: Annotated[bytes, schema.Octets(high=32)]
+    code_digest: Digest
+
+
+@request("query.hello", Greeting)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Asks a site who it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """The receipt of a run that a site has charged to its subjects."""
+
+    epsilon: Annotated[float, schema.Real(low=0, high=1e6)]
+    delta: Annotated[float, schema.Real(low=0, high=1)]
+    head: Digest
+    seq: Annotated[int, schema.Whole(low=0, high=10**12)]
+
+
+@request("query.reserve", Reserved)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Asks a site to admit a run: this code, this experiment, and all the plans it will ever charge."""
+
+    run: Name
+    code_digest: Digest
+    experiment_digest: Digest
+    plans: Annotated[tuple[dict[str, Any], ...], schema.Tree(rows=True)]
+    delta: Annotated[float, schema.Real(low=0, high=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What local training changed: trained minus given arrays, noised under the plan that was charged."""
+
+    arrays: Weights
+
+
+@request("train", Trained)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """Asks for local steps on members, from these arrays.
+
+    With a plan they are DP-SGD steps of that reserved plan and `seed` is not used; without, they are plain steps of
+    the reference arm, which a site's policy must allow by name.
+    """
+
+    run: Name
+    stage: Name
+    round: Annotated[int, schema.Whole(low=1, high=10**6)]
+    kind: Annotated[str, schema.Text(pattern="learner|generator")]
+    name: Name
+    config: Settings
+    plan: Annotated[dict[str, Any] | None, schema.Tree(optional=True)]
+    size: Annotated[int, schema.Whole(low=8, high=1024)]
+    steps: Annotated[int, schema.Whole(low=1, high=10**6)]
+    batch_size: Annotated[int, schema.Whole(low=1, high=10**5)]
+    learning_rate: Annotated[float, schema.Real(low=0, high=1e3)]
+    seed: Annotated[int, schema.Whole(low=0, high=2**63 - 1)]
+    arrays: Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Arm → metric → mean, standard_error and n, rounded, of test subjects."""
+
+    scores: Numbers
+
+
+@request("evaluate", Scores)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Asks how well models do on a site's test subjects, beside one that the site trains on its own members."""
+
+    run: Name
+    stage: Name
+    task: Name
+    config: Settings
+    size: Annotated[int, schema.Whole(low=8, high=1024)]
+    seed: Annotated[int, schema.Whole(low=0, high=2**63 - 1)]
+    arms: Arms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What an attack counted: noised in the FORMAL lane, exact in the EMPIRICAL one."""
+
+    counts: Numbers
+
+
+@request("query.attack", Counts)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """Asks a site to attack released frames with its members and controls."""
+
+    run: Name
+    stage: Name
+    name: Name
+    config: Settings
+    formal: Flag
+    released: Images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One packed bit per candidate: may it be released?"""
+
+    bits: Annotated[bytes, schema.Octets(high=1 << 17)]
+
+
+@request("query.screen", Kept)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """Asks a site (EMPIRICAL lane) which candidates come too near to a member."""
+
+    run: Name
+    stage: Name
+    config: Settings
+    candidates: Images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """A site's Ed25519 signature over the DSSE encoding of what it was shown."""
+
+    public_key: Annotated[bytes, schema.Octets(high=32)]
+    signature: Annotated[bytes, schema.Octets(high=64)]
+
+
+@request("query.sign", Signature)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """Asks a site to countersign the statement of a run it took part in."""
+
+    run: Name
+    payload_type: Annotated[str, schema.Text(pattern=r"application/[a-z0-9.+\-]{1,80}")]
+    payload: Annotated[bytes, schema.Octets(high=1 << 19)]
+
+
+def kind_of(message: object) -> str:
+    """Return the Flower message type of a request."""
+    return next(kind for kind, part in REQUESTS.items() if part is type(message))
+
+
+def encode(message: object) -> RecordDict:
+    """Return the record of a request or reply; raises `Malformed` for whatever the schema does not allow."""
+    plain, arrays = _parts(message)
+    record = RecordDict({RECORD: ConfigRecord({"schema": _schema(type(message)), "json": schema.canonical(plain)})})
+    if arrays:
+        record[ARRAYS] = ArrayRecord({n: Array(np.ascontiguousarray(a)) for n, a in arrays.items()})
+    return record
+
+
+def decode(record: RecordDict, kind: type[M]) -> M:
+    """Return the message of `record`; raises `Malformed` unless it is exactly one `kind`.
+
+    Law: `decode(encode(m), type(m))` equals `m`.
+    """
+    config = record.config_records.get(RECORD)
+    if config is None or set(record) - {RECORD, ARRAYS} or set(config) != {"schema", "json"}:
+        raise Malformed("a record must hold 'message' (schema, json) and at most 'arrays'")
+    if config["schema"] != _schema(kind):
+        raise Malformed(f"the schema must be {_schema(kind)}")
+    plain = schema.parse("json", config["json"])
+    arrays = {
+        name: schema.from_npy(array.stype, array.data)
+        for name, array in record.array_records.get(ARRAYS, ArrayRecord()).items()
+    }
+    values: dict[str, Any] = {}
+    for name, part in _kinds(kind).items():
+        if isinstance(part, schema.Tensors):
+            values[name] = _grouped(name, part, arrays)
+        elif name not in plain:
+            raise Malformed(f"{name} is missing")
+        else:
+            values[name] = schema.from_plain(name, part, plain.pop(name))
+        if isinstance(part, schema.Tree) and part.rows and isinstance(values[name], list):
+            values[name] = tuple(values[name])
+        part.check(name, values[name])
+    if plain or arrays:
+        raise Malformed("the message holds fields or arrays that its schema does not know")
+    return kind(**values)
+
+
+def digest(message: object) -> str:
+    """Return the SHA-256 of a message: the same for the same content, whatever its order of insertion."""
+    plain, arrays = _parts(message)
+    h = hashlib.sha256(f"{_schema(type(message))}\n{schema.canonical(plain)}\n".encode())
+    for name in sorted(arrays):
+        h.update(f"{name}:{arrays[name].dtype.str}:{arrays[name].shape};".encode())
+        h.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return h.hexdigest()
+
+
+def _parts(message: object) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    plain: dict[str, Any] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, part in _kinds(type(message)).items():
+        value = getattr(message, name)
+        part.check(name, value)
+        if not isinstance(part, schema.Tensors):
+            plain[name] = schema.to_plain(part, value)
+        elif part.groups:
+            arrays |= {f"{name}/{group}/{n}": a for group, found in value.items() for n, a in found.items()}
+        else:
+            arrays |= {f"{name}/{n}": a for n, a in value.items()}
+    return plain, arrays
+
+
+def _grouped(field: str, part: schema.Tensors, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Take the arrays of one `field` out of `arrays`."""
+    found: dict[str, Any] = {}
+    for path in [p for p in arrays if p.startswith(f"{field}/")]:
+        steps = path.split("/")[1:]
+        if len(steps) != 1 + part.groups:
+            raise Malformed(f"{field} holds an array at a foreign depth")
+        place = found.setdefault(steps[0], {}) if part.groups else found
+        place[steps[-1]] = arrays.pop(path)
+    return found
+
+
+def _kinds(message: type[Any]) -> dict[str, schema.Kind]:
+    hints = get_type_hints(message, include_extras=True)
+    return {f.name: hints[f.name].__metadata__[0] for f in fields(message)}
+
+
+def _schema(message: type[Any]) -> str:
+    return f"pericard.{message.__name__.lower()}/{VERSION}"
