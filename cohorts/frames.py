@@ -95,3 +95,17 @@ def _frame(clip: Clip, at: int, size: int) -> tuple[NDArray[np.uint8], NDArray[n
 
 def _view(clip: Clip) -> int:
     return VIEWS.index(clip.view) if clip.view is not None else -1
+
+
+def concatenate(parts: Sequence[Frames]) -> Frames:
+    """Join frames of different subjects; subjects keep the order of `parts`."""
+    offsets = np.cumsum([0, *[len(p.subjects) for p in parts]])
+    return Frames(
+        pixels=np.concatenate([p.pixels for p in parts]),
+        masks=np.concatenate([p.masks for p in parts]),
+        view=np.concatenate([p.view for p in parts]),
+        phase=np.concatenate([p.phase for p in parts]),
+        lvef_percent=np.concatenate([p.lvef_percent for p in parts]),
+        subject=np.concatenate([p.subject + o for p, o in zip(parts, offsets[:-1], strict=True)]),
+        subjects=tuple(s for p in parts for s in p.subjects),
+    )
