@@ -1,0 +1,240 @@
+"""The sections of a certificate as frozen records; their names are the names in the signed JSON.
+
+`docs/certificate.md` explains each field to a privacy officer. Fields are public record: nothing here may be about one
+patient, name a machine or a person, or hold a path.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evaluation.evidence import Finding, Verdict, exact
+from evaluation.policy import Lane
+
+SERVER, PUBLIC, RELEASE = "server", "public", "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What was released, under which lane, and for what."""
+
+    lane: Lane
+    n_samples: int
+    views: tuple[str, ...]
+    labels: tuple[str, ...]
+    license: str
+    intended_use: str
+    forbidden_use: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mechanism:
+    """One charged step: a subsampled Gaussian (`q`, `sigma`, `C`, `T`, `k_clips`) or a Laplace count (`eps` alone)."""
+
+    step: str
+    sampler: str
+    q: float | None = None
+    sigma: float | None = None
+    C: float | None = None
+    T: int | None = None
+    k_clips: int | None = None
+    eps: float | None = None
+    delta: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretraining:
+    """Public material that the generator started from; no ε covers the people in it."""
+
+    dataset: str
+    license: str
+    covered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dp:
+    """The formal part: ε and δ per patient, of what, by which arithmetic, under which assumptions.
+
+    Attributes:
+        release_covered: every data-dependent step of the release is inside `eps`.
+        eps: ε of the release; `None` where there is none to print.
+        per_view: ε of what the server sees, of what becomes public, and of the release.
+    """
+
+    release_covered: bool
+    eps: float | None
+    delta: float | None
+    per_view: Mapping[str, float | None]
+    accountant: str
+    mechanisms: tuple[Mechanism, ...]
+    charged_steps: tuple[str, ...]
+    uncovered_steps: tuple[str, ...]
+    assumptions: tuple[str, ...]
+    noise_rng: str
+    eps_if_2_sites: float | None = None
+    eps_if_3_sites: float | None = None
+    eps_if_duplicate_id: float | None = None
+    public_pretraining: tuple[Pretraining, ...] = ()
+
+    def __post_init__(self) -> None:
+        if set(self.per_view) != {SERVER, PUBLIC, RELEASE}:
+            raise ValueError(
+                f"per_view must name {SERVER}, {PUBLIC}, {RELEASE}, not {', '.join(sorted(self.per_view))}"
+            )
+        if self.release_covered != (self.eps is not None) or self.per_view[RELEASE] != self.eps:
+            raise ValueError("an ε of the release is printed exactly where release_covered holds, in eps and per_view")
+        if self.release_covered and self.uncovered_steps:
+            raise ValueError(f"release_covered, yet uncovered: {', '.join(self.uncovered_steps)}")
+        if self.release_covered and self.delta is None:
+            raise ValueError("an ε without its δ says nothing")
+
+    def findings(self, *, largest_site: int) -> tuple[Finding, ...]:
+        """Return what a policy judges about the formal part: ε, δ·n of the largest site, and coverage.
+
+        Where the release has no ε of its own, `dp.eps` is that of the server's view: of the generator, if it has one.
+        """
+        eps = self.eps if self.eps is not None else self.per_view[SERVER]
+        delta_n = self.delta * largest_site if self.delta is not None and eps is not None and largest_site > 0 else None
+        return (
+            Finding(metric="dp.eps", estimate=None) if eps is None else exact("dp.eps", eps, how=self.accountant),
+            Finding(metric="dp.delta_n", estimate=None) if delta_n is None else exact("dp.delta_n", delta_n),
+            exact("dp.covered", float(self.release_covered)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One hospital, by pseudonym: its key, its declared size, its ledger at the time of signing."""
+
+    pseudonym: str
+    key_id: str
+    n_rounded: int
+    ledger_head: str
+    eps_spent_lifetime: float
+    audit_signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """How candidates were screened before release, and how many were kept."""
+
+    mode: str
+    embedding_digest: str | None = None
+    tau: float | None = None
+    tau_method: str | None = None
+    n_calib: int | None = None
+    acceptance_rounded: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """One attack that was tried. Its verdict stands in `policy.evaluated_rules`, in one place only."""
+
+    name: str
+    version: str
+    n_member: int
+    n_control: int
+    split: str
+    estimate: float | None
+    ci: tuple[float, float] | None
+    positive_control: bool | None = None
+    negative_control: bool | None = None
+    blind_baseline: bool | None = None
+    seed_commitment: str | None = None
+    eps_lb: float | None = None
+    eps_ceiling: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utility:
+    """One downstream task under one arm of training, on real test patients."""
+
+    task: str
+    arm: str
+    metric: str
+    n_patients: int
+    n_seeds: int
+    estimate: float | None
+    ci: tuple[float, float] | None
+    margin: float | None = None
+    test: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """An estimate between its bounds, over `n` subjects."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A finding as it is signed."""
+
+    metric: str
+    estimate: Number | None
+    confidence: float
+    controls: Mapping[str, bool]
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluatedRule:
+    """What came of one rule of the policy."""
+
+    rule: str
+    required: bool
+    value: float | None
+    bound_used: float | None
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRecord:
+    """The policy to the letter, its digest, and every rule's outcome."""
+
+    digest: str
+    text: str
+    evaluated_rules: tuple[EvaluatedRule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repro:
+    """What one needs to run it again: code, configuration, models, seeds, versions, kind of machine.
+
+    DP noise and subsampling are in no seed: whoever held it could take the noise away.
+    """
+
+    code_digest: str
+    config_digest: str
+    model_digest: str
+    seeds: Mapping[str, int]
+    versions: Mapping[str, str]
+    hardware: Mapping[str, str]
+    determinism_level: str
+    replay_command: str
+    code_commit: str | None = None
+    container_digest: str | None = None
+    lockfile_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contacts:
+    """Whom to write to."""
+
+    dpo: str | None = None
+    security: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """Who is meant to sign. Who did sign is decided by the signatures and the verifier's own trust file."""
+
+    key_id: str
+    name: str
+    role: str
