@@ -1,0 +1,144 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohorts import partition
+from cohorts.partition import RULES, Condition, Partition, SiteRule, by_column, by_columns
+from cohorts.study import UnreadableStudy
+
+GOOD_FIRST = (
+    SiteRule(site="a", where=(Condition(column="quality", one_of=("Good",)),)),
+    SiteRule(site="b", where=(Condition(column="rate", at_least=56.0),)),
+    SiteRule(site="c"),
+)
+CELLS = st.fixed_dictionaries(
+    {"quality": st.sampled_from(["Good", "Medium", "Poor"]), "rate": st.floats(20, 80).map(lambda x: f"{x:.1f}")}
+)
+WORD = st.text(min_size=1, max_size=8)
+
+
+def columns_of(**subjects):
+    return {raw: {"quality": quality, "rate": str(rate)} for raw, (quality, rate) in subjects.items()}
+
+
+def test_a_subject_goes_to_the_first_site_that_takes_it():
+    columns = columns_of(p1=("Good", 70), p2=("Poor", 56.0), p3=("Poor", 55.9))
+    assert by_columns(columns, GOOD_FIRST).sites == {"a": ("p1",), "b": ("p2",), "c": ("p3",)}
+
+
+def test_several_conditions_must_all_hold_and_below_is_exclusive():
+    rules = (
+        SiteRule(
+            site="slow-good",
+            where=(Condition(column="rate", below=50.0), Condition(column="quality", one_of=("Good", "Medium"))),
+        ),
+        SiteRule(site="rest"),
+    )
+    columns = columns_of(p1=("Good", 49.9), p2=("Medium", 50), p3=("Poor", 40))
+    assert by_columns(columns, rules).sites == {"slow-good": ("p1",), "rest": ("p2", "p3")}
+
+
+@given(columns=st.dictionaries(WORD, CELLS, min_size=1))
+def test_every_subject_is_at_exactly_one_site(columns):
+    rules = (SiteRule(site="all"),)
+    assert by_columns(columns, rules).sites["all"] == tuple(sorted(columns))
+    parts = by_column(columns, "quality").sites
+    assert sorted(raw for subjects in parts.values() for raw in subjects) == sorted(columns)
+
+
+def test_records_of_one_person_stay_together_whatever_their_columns_say():
+    columns = columns_of(p0=("Good", 50), p1=("Medium", 50), p2=("Medium", 70), p3=("Poor", 50), p4=("Medium", 60))
+    alone, together = (by_columns(columns, GOOD_FIRST, same_subject=s) for s in ((), (("p2", "p1"),)))
+    assert alone.sites == {"a": ("p0",), "b": ("p2", "p4"), "c": ("p1", "p3")}
+    assert together.sites == {"a": ("p0",), "b": ("p4",), "c": ("p1", "p2", "p3")}
+
+
+def test_a_group_stays_together_even_if_some_of_its_records_are_elsewhere():
+    columns = columns_of(p2=("Good", 50), p3=("Poor", 70))
+    parts = by_columns(columns, (GOOD_FIRST[0],), same_subject=(("p1", "p2", "p3"),))
+    assert parts.sites == {"a": ("p2", "p3")}
+
+
+def test_the_rule_for_camus_uses_image_quality_and_frame_rate():
+    columns = {
+        raw: {"image_quality_4ch": quality, "frame_rate_hz_4ch": rate}
+        for raw, quality, rate in (("p1", "Good", "40"), ("p2", "Medium", "56.5"), ("p3", "Poor", "55.4"))
+    }
+    sites = by_columns(columns, RULES["quality_and_rate"]).sites
+    assert sites == {"site-a": ("p1",), "site-b": ("p2",), "site-c": ("p3",)}
+
+
+@given(sites=st.dictionaries(WORD, st.sets(WORD, min_size=1), min_size=1))
+def test_reading_gives_back_what_was_written(tmp_path_factory, sites):
+    taken = {subject: site for site, subjects in sites.items() for subject in subjects}
+    owned = {site: tuple(s for s in taken if taken[s] == site) for site in set(taken.values())}
+    path = tmp_path_factory.mktemp("p") / "partition.json"
+    Partition(sites=owned).write(path)
+    assert partition.read(path) == Partition(sites=owned)
+
+
+def test_a_site_can_be_given_its_own_subjects_and_no_others():
+    whole = Partition(sites={"a": ("p2", "p1"), "b": ("p3",)})
+    assert whole.only("a").sites == {"a": ("p1", "p2")}
+    with pytest.raises(ValueError, match=r"unknown site 'z'; the partition has: a, b"):
+        whole.only("z")
+
+
+def test_a_subject_at_two_sites_is_refused():
+    with pytest.raises(ValueError, match="subject 'p1' is at two sites, 'a' and 'b'"):
+        Partition(sites={"a": ("p1",), "b": ("p1",)})
+
+
+def test_an_empty_site_is_refused():
+    with pytest.raises(ValueError, match="site 'b' has no subjects"):
+        by_columns(columns_of(p1=("Good", 50), p2=("Poor", 50)), GOOD_FIRST)
+
+
+def test_a_subject_that_no_rule_takes_is_refused():
+    with pytest.raises(ValueError, match="no rule takes subject 'p2'"):
+        by_columns(columns_of(p1=("Good", 50), p2=("Poor", 50)), GOOD_FIRST[:1])
+
+
+def test_a_missing_column_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="no column 'quality' to partition by; there are: age, sex"):
+        by_columns({"p1": {"sex": "f", "age": "5"}}, GOOD_FIRST)
+    with pytest.raises(ValueError, match="subject 'p1' has no 'quality' to name its site by; it has: age, sex"):
+        by_column({"p1": {"sex": "f", "age": "5"}}, "quality")
+
+
+def test_a_word_where_a_number_is_compared_is_refused():
+    with pytest.raises(ValueError, match="rate='fast' is not a number"):
+        by_columns(columns_of(p1=("Poor", "fast")), GOOD_FIRST)
+
+
+@pytest.mark.parametrize("bounds", [{}, {"one_of": ("x",), "below": 1.0}])
+def test_a_condition_is_words_or_a_range_never_both_or_neither(bounds):
+    with pytest.raises(ValueError, match="needs either one_of or a range"):
+        Condition(column="x", **bounds)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "is not a pericard.partition.v1"),
+        (json.dumps({"schema": "other", "sites": {}}), "is not a pericard.partition.v1"),
+        (json.dumps({"schema": partition.SCHEMA, "sites": {}}), "sites must map each site"),
+        (json.dumps({"schema": partition.SCHEMA, "sites": {"a": [1]}}), "sites must map each site"),
+        (json.dumps({"schema": partition.SCHEMA, "sites": {"a": []}}), "site 'a' has no subjects"),
+        ("\xff", "codec can't decode"),
+    ],
+)
+def test_a_broken_partition_file_is_refused_by_name(tmp_path, text, reason):
+    path = tmp_path / "partition.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UnreadableStudy, match=reason) as caught:
+        partition.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_partition_file_is_refused_by_name(tmp_path):
+    with pytest.raises(UnreadableStudy, match="no such partition file"):
+        partition.read(tmp_path / "partition.json")
