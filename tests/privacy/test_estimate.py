@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta, norm
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from privacy.estimate import Estimate, bootstrap, clopper_pearson, non_inferior, paired, pool
+
+
+@given(st.integers(1, 400), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
+def test_clopper_pearson_is_the_beta_quantile(n: int, data: st.DataObject, confidence: float) -> None:
+    hits = data.draw(st.integers(0, n))
+    estimate = clopper_pearson(hits, n, confidence)
+    tail = (1 - confidence) / 2
+    assert estimate.low == pytest.approx(beta.ppf(tail, hits, n - hits + 1) if hits else 0.0, abs=1e-6)
+    assert estimate.high == pytest.approx(beta.ppf(1 - tail, hits + 1, n - hits) if hits < n else 1.0, abs=1e-6)
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+@pytest.mark.parametrize(("hits", "n", "lower"), [(300, 300, 0.990), (297, 300, 0.974), (190, 200, 0.917)])
+def test_planted_copy_bounds_are_those_of_the_design(hits: int, n: int, lower: float) -> None:
+    # one-sided 95 % bounds: the lower end of a 90 % interval
+    assert clopper_pearson(hits, n, confidence=0.90).low == pytest.approx(lower, abs=0.002)
+
+
+def test_bootstrap_agrees_with_scipy_bca() -> None:
+    scores = np.random.default_rng(0).gamma(2.0, size=80)
+    ours = bootstrap(scores, rng=np.random.default_rng(1), resamples=20_000)
+    theirs = scipy_bootstrap((scores,), np.mean, n_resamples=20_000, rng=np.random.default_rng(2)).confidence_interval
+    assert ours.value == pytest.approx(scores.mean())
+    assert ours.low == pytest.approx(theirs.low, abs=0.01)
+    assert ours.high == pytest.approx(theirs.high, abs=0.01)
+
+
+def test_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    covered = 0
+    for _ in range(400):
+        estimate = bootstrap(rng.exponential(size=60), rng=rng, resamples=500)
+        covered += estimate.low <= 1.0 <= estimate.high
+    assert 0.90 <= covered / 400 <= 0.99
+
+
+def test_bootstrap_repeats_under_the_same_seed_and_has_no_width_without_spread() -> None:
+    scores = np.random.default_rng(4).normal(size=30)
+    first, second = (bootstrap(scores, rng=np.random.default_rng(5)) for _ in range(2))
+    assert first == second
+    flat = bootstrap(np.full(10, 0.3), rng=np.random.default_rng(6))
+    assert flat.low == flat.high == flat.value
+
+
+def test_paired_differences_are_narrower_than_the_difference_of_strangers() -> None:
+    rng = np.random.default_rng(7)
+    skill = rng.normal(size=100)
+    a, b = skill + 0.1 + 0.01 * rng.normal(size=100), skill
+    estimate = paired(a, b, rng=rng)
+    assert estimate.low > 0.09
+    assert estimate.high < 0.11
+
+
+def test_pooling_weights_sites_by_their_subjects() -> None:
+    estimate = pool([(0.8, 0.01, 300), (0.6, 0.02, 100)])
+    error = np.hypot(0.75 * 0.01, 0.25 * 0.02)
+    assert estimate.value == pytest.approx(0.75)
+    assert estimate.n == 400
+    assert estimate.high == pytest.approx(0.75 + norm.ppf(0.975) * error)
+
+
+def test_pooling_one_site_twice_as_two_halves_keeps_the_mean_and_shrinks_the_error() -> None:
+    one, two = pool([(0.5, 0.1, 10)]), pool([(0.5, 0.1, 10), (0.5, 0.1, 10)])
+    assert one.value == two.value
+    assert two.high - two.low == pytest.approx((one.high - one.low) / np.sqrt(2))
+
+
+def test_non_inferiority_errs_at_most_one_time_in_twenty_at_the_margin() -> None:
+    rng = np.random.default_rng(8)
+    wrong = 0
+    for _ in range(400):
+        difference = bootstrap(rng.normal(-0.02, 0.04, size=60), rng=rng, resamples=400, confidence=0.90)
+        wrong += non_inferior(difference, 0.02)
+    assert wrong / 400 <= 0.075  # 5 % plus 2.3 standard errors
+
+
+REFUSED = {
+    "more hits than tries": lambda: clopper_pearson(3, 2),
+    "no tries": lambda: clopper_pearson(0, 0),
+    "certainty": lambda: clopper_pearson(1, 2, confidence=1.0),
+    "one subject": lambda: bootstrap([0.1], rng=np.random.default_rng(0)),
+    "not a number": lambda: bootstrap([0.1, np.nan], rng=np.random.default_rng(0)),
+    "pairs of other length": lambda: paired([0.1, 0.2], [0.1, 0.2, 0.3], rng=np.random.default_rng(0)),
+    "no sites": lambda: pool([]),
+    "negative error": lambda: pool([(0.5, -0.1, 10)]),
+    "ends exchanged": lambda: Estimate(value=0.5, low=0.6, high=0.4, n=3),
+    "no value": lambda: Estimate(value=float("nan"), low=0.4, high=0.6, n=3),
+    "no subjects": lambda: Estimate(value=0.5, low=0.4, high=0.6, n=0),
+    "no margin": lambda: non_inferior(Estimate(value=0.5, low=0.4, high=0.6, n=3), 0.0),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_evidence_is_refused(case: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        REFUSED[case]()
