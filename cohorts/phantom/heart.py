@@ -1,0 +1,304 @@
+"""Hearts in front of the probe: contours at a moment of the cycle, in the plane of a view.
+
+Contours become tables of radius over direction about the ventricle's centre, so that asking a pixel how deep it lies in
+the wall costs two look-ups, whether for the mask or for the echo.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cohorts.phantom.anatomy import Anatomy, axial_scale, half_widths, radial_scale, regional
+from cohorts.phantom.scanner import knob, sin_half_angle
+from cohorts.study import ATRIUM, CAVITY, MYOCARDIUM, View
+
+Floats = NDArray[np.floating[Any]]
+
+DIRECTIONS = 1024  # entries of a contour table
+STEPS = 64  # entries of an atrium's table
+POSE_DRAWS = 24  # uniforms that place one heart under one probe
+
+_BEYOND = 1.25  # contours continue below the mitral plane, so that walls keep a direction there
+_PSI = np.linspace(-1, 1, 129)
+_SIDE = np.sign(_PSI).astype(np.float32)
+_TAU = (_BEYOND * np.abs(_PSI) ** 1.7).astype(np.float32)
+_GRID = np.linspace(-2, 2, DIRECTIONS).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heart:
+    """Hearts, one per row, in millimetres.
+
+    Attributes:
+        depth: depth of the picture, `(n,)`.
+        origin: x and z of the apex (of the centre in PSAX), `(n, 2)`.
+        axis: sine and cosine of the long axis' angle to the vertical, `(n, 2)`.
+        length: apex to mitral plane, `(n,)`; far away in PSAX.
+        slant: obliquity of the mitral plane as a tangent, `(n,)`.
+        flare: how far the wall reaches below the mitral plane per millimetre of its thickness, `(n,)`.
+        centre: u and v about which the contours are tabulated, `(n, 2)`.
+        inner: radius of the inner wall by direction, `(n, DIRECTIONS)`.
+        outer: radius of the outer wall by direction, `(n, DIRECTIONS)`.
+        annulus: v of both ends of the mitral plane, `(n, 2)`.
+        atrium_length: 0 where the view shows none, `(n,)`.
+        atrium_middle: v of the atrium's midline by depth below the mitral plane, `(n, STEPS)`.
+        atrium_half: half its width there, `(n, STEPS)`.
+        leaflet: fraction of the annulus the leaflets close, and their depth into the ventricle, `(n, 2)`.
+        pools: other blood: u, v, semi-axes along u and v, `(n, m, 4)`.
+    """
+
+    view: View
+    depth: Floats
+    origin: Floats
+    axis: Floats
+    length: Floats
+    slant: Floats
+    flare: Floats
+    centre: Floats
+    inner: Floats
+    outer: Floats
+    annulus: Floats
+    atrium_length: Floats
+    atrium_middle: Floats
+    atrium_half: Floats
+    leaflet: Floats
+    pools: Floats
+
+
+def direction(du: Floats, dv: Floats) -> Floats:
+    """Return the direction of a point about the centre: 0 towards the apex, -2 and 2 towards the base.
+
+    Monotone in the angle but without an arc tangent (the diamond angle).
+    """
+    turn = dv / (np.abs(du) + np.abs(dv) + 1e-6)
+    return np.where(du < 0, turn, np.where(dv < 0, -2, 2) - turn)
+
+
+def place(
+    anatomy: Anatomy, view: View, uniforms: Floats, styles: Floats, contraction: Floats, opening: Floats
+) -> Heart:
+    """Put hearts under the probe.
+
+    Args:
+        anatomy: the subjects, `n` rows.
+        view: the plane.
+        uniforms: how the probe is held and what the neighbouring chambers are like, `(n, POSE_DRAWS)`.
+        styles: the scanners, `(n, knobs)`.
+        contraction: 0 at end diastole, 1 at end systole, `(n,)`.
+        opening: 0 mitral valve closed, 1 open, `(n,)`.
+    """
+    if view is View.PSAX:
+        return _short_axis(anatomy, uniforms, styles, contraction)
+    draws = iter(uniforms.T)
+
+    def span(low: float, high: float) -> Floats:
+        out: Floats = (low + (high - low) * next(draws)).astype(np.float32)
+        return out
+
+    k = int(view is View.A2C)
+    at_rest = anatomy.long_axis
+    length = at_rest * axial_scale(anatomy, contraction)
+    half = half_widths(anatomy, view, _TAU, _SIDE) * regional(anatomy, contraction, _TAU)
+    half *= (at_rest * radial_scale(anatomy, contraction))[:, None]
+    bow = anatomy.bend[:, k : k + 1] * at_rest[:, None]
+    u = _TAU * length[:, None]
+    v = bow * np.sin(np.pi * np.minimum(_TAU, 1.2)) + _SIDE * half
+    thick = _thickness(anatomy, view, contraction)
+    tu, tv = np.gradient(u, axis=1), np.gradient(v, axis=1)
+    norm = np.sqrt(tu * tu + tv * tv) + 1e-6
+    centre = np.stack([0.5 * length, bow[:, 0]], axis=1)
+    inner = _tabulate(u, v, centre)
+    outer = np.maximum(_tabulate(u - thick * tv / norm, v + thick * tu / norm, centre), inner + 2)
+    left, right = (_at_mitral_plane(v[:, side]) for side in (slice(64, None, -1), slice(64, None)))
+
+    sine = sin_half_angle(styles)
+    if view is View.PLAX:
+        tilt = np.deg2rad(span(74, 97))
+        depth = at_rest / span(0.40, 0.52)
+        middle = np.stack([(span(-0.10, 0.0)) * depth, span(0.40, 0.52) * depth], axis=1)
+    else:
+        tilt = np.deg2rad(span(-12, 14) + span(-3, 16))
+        apex_row = span(0.07, 0.29)
+        extent = np.clip(0.68 - 0.30 * knob(styles, "depth") + span(-0.04, 0.04), 0.34, 0.91 - apex_row)
+        depth = at_rest * np.cos(tilt) / extent
+        column = span(-0.14, 0.24)
+        middle = np.stack([column * sine * depth, (apex_row + extent / 2) * depth], axis=1)
+    axis = np.stack([np.sin(tilt), np.cos(tilt)], axis=1)
+    origin = middle - 0.5 * at_rest[:, None] * axis
+    if view is not View.PLAX:
+        # A window is where the apex can be seen: keep it inside the fan.
+        reach = 0.75 * origin[:, 1] * sine
+        shift = np.clip(origin[:, 0], -reach, reach) - origin[:, 0]
+        origin[:, 0] += shift
+
+    # The left atrium fills while the ventricle empties.
+    filling = 0.72 + 0.28 * contraction
+    size = at_rest * anatomy.atrium * filling
+    w = np.linspace(0, 1, STEPS, dtype=np.float32)
+    opening_half, opening_mid = (right - left) / 2, (right + left) / 2
+    if view is View.PLAX:
+        opening_mid = left + 0.62 * opening_half
+        opening_half = 0.56 * opening_half
+    bulge = opening_half * (anatomy.atrium_width - 1) * filling + 2
+    round_ = np.sqrt(1 - w ** (2.2 + 3 * next(draws)[:, None]))
+    atrium_half = (0.92 * opening_half[:, None] + bulge[:, None] * np.maximum(np.sin(np.pi * w), 0) ** 0.8) * round_
+    atrium_middle = opening_mid[:, None] + (span(-0.30, 0.22) * size)[:, None] * w
+    leaflet = np.stack([1 - 0.62 * opening, span(3, 9) + 12 * opening], axis=1)
+    flare = span(-0.1, 0.6)
+    pools = _pools(view, at_rest, length, left, right, thick, uniforms[:, -8:])
+    return Heart(
+        view=view,
+        depth=depth,
+        origin=origin,
+        axis=axis,
+        length=length,
+        slant=anatomy.slant[:, k],
+        flare=flare,
+        centre=centre,
+        inner=inner,
+        outer=outer,
+        annulus=np.stack([left, right], axis=1),
+        atrium_length=size,
+        atrium_middle=atrium_middle,
+        atrium_half=atrium_half,
+        leaflet=leaflet,
+        pools=pools,
+    )
+
+
+def _at_mitral_plane(v: Floats) -> Floats:
+    place = float(np.interp(1.0, _TAU[64:], np.arange(65)))
+    low, part = int(place), place - int(place)
+    return v[:, low] * (1 - part) + v[:, low + 1] * part
+
+
+def _thickness(anatomy: Anatomy, view: View, contraction: Floats) -> Floats:
+    weight = (0.5 + 0.5 * np.tanh(_PSI / 0.15)).astype(np.float32)
+    wall = anatomy.wall[:, :1] * (1 - weight) + anatomy.wall[:, 1:] * weight
+    wall = wall * (0.62 + 0.38 * np.minimum(_TAU / 0.35, 1)) * (1.12 if view is View.A2C else 1.0)
+    grown = 1 + anatomy.thickening * anatomy.lvef_percent / 100 * contraction
+    out: Floats = (wall * grown[:, None]).astype(np.float32)
+    return out
+
+
+def _tabulate(u: Floats, v: Floats, centre: Floats) -> Floats:
+    du, dv = u - centre[:, :1], v - centre[:, 1:]
+    angle = np.maximum.accumulate(direction(du, dv), axis=1)
+    radius = np.sqrt(du * du + dv * dv)
+    rows = [np.interp(_GRID, a, r) for a, r in zip(angle, radius, strict=True)]
+    return np.array(rows, np.float32).reshape(len(u), DIRECTIONS)
+
+
+def _pools(
+    view: View, at_rest: Floats, length: Floats, left: Floats, right: Floats, thick: Floats, draws: Floats
+) -> Floats:
+    """Other chambers as ellipses in ventricle coordinates; they are background in the mask."""
+    w = at_rest
+    size = 0.8 + 0.5 * draws[:, 0]
+    wall_left, wall_right = left - thick[:, 10], right + thick[:, -10]
+    if view is View.A4C:
+        rv = (length - 0.30 * w, wall_left - 0.17 * w * size, 0.44 * w, 0.27 * w * size)
+        ra = (length + 0.26 * w, left - (0.20 + 0.08 * draws[:, 1]) * w, 0.27 * w * size, 0.22 * w * size)
+        pools = (rv, ra)
+    elif view is View.A2C:
+        shown = 0.04 + 0.08 * draws[:, 2]
+        pools = (
+            (length + 0.05 * w, wall_right + 0.06 * w, shown * w, 1.2 * shown * w),
+            (length + 0.04 * w, wall_left - 0.04 * w, 0.6 * shown * w, 0.8 * shown * w),
+        )
+    else:
+        pools = (
+            (length + 0.26 * w, right - 0.13 * w, 0.34 * w, (0.15 + 0.04 * draws[:, 2]) * w),
+            (length - 0.25 * w, wall_right + 0.13 * w * size, 0.55 * w, 0.13 * w * size),
+        )
+    return np.stack([np.stack(p, axis=1) for p in pools], axis=1).astype(np.float32)
+
+
+def _short_axis(anatomy: Anatomy, uniforms: Floats, styles: Floats, contraction: Floats) -> Heart:
+    n = len(uniforms)
+    rest = 0.5 * anatomy.width.mean(axis=1) * anatomy.long_axis
+    scale = radial_scale(anatomy, contraction) * regional(anatomy, contraction, np.full(1, 0.5, np.float32))[:, 0]
+    side = 2 - np.abs(_GRID)
+    angle = np.sign(_GRID) * np.arctan2(np.minimum(np.abs(_GRID), side), 1 - np.abs(_GRID))
+    waves = np.arange(2, 5)[:, None] * angle
+    shape = 1 + 0.6 * (anatomy.fourier[:, 0, 0, 0] @ np.cos(waves) + anatomy.fourier[:, 0, 1, 0] @ np.sin(waves))
+    inner = ((rest * scale)[:, None] * shape).astype(np.float32)
+    grown = 1 + anatomy.thickening * anatomy.lvef_percent / 100 * contraction
+    weight = (0.5 + 0.5 * np.sin(angle)).astype(np.float32)
+    wall = (anatomy.wall[:, :1] * (1 - weight) + anatomy.wall[:, 1:] * weight) * grown[:, None]
+    depth = 2 * (rest + anatomy.wall.mean(axis=1)) / (0.34 + 0.20 * uniforms[:, 0])
+    origin = np.stack([(-0.02 + 0.14 * uniforms[:, 1]) * depth, (0.44 + 0.12 * uniforms[:, 2]) * depth], axis=1)
+    outside = rest + anatomy.wall[:, 0]
+    pools = np.stack([-0.15 * rest, -(outside + 0.35 * rest), 1.15 * rest, 0.75 * rest], axis=1)[:, None]
+    nothing = np.zeros(n, np.float32)
+    return Heart(
+        view=View.PSAX,
+        depth=depth.astype(np.float32),
+        origin=origin.astype(np.float32),
+        axis=np.stack([nothing, nothing + 1], axis=1),
+        length=nothing + 1e4,
+        slant=nothing,
+        flare=nothing,
+        centre=np.zeros((n, 2), np.float32),
+        inner=inner,
+        outer=(inner + wall).astype(np.float32),
+        annulus=np.stack([-rest, rest], axis=1).astype(np.float32),
+        atrium_length=nothing,
+        atrium_middle=np.zeros((n, STEPS), np.float32),
+        atrium_half=np.zeros((n, STEPS), np.float32),
+        leaflet=np.zeros((n, 2), np.float32),
+        pools=pools.astype(np.float32),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """Where points lie in one heart, in millimetres.
+
+    Attributes:
+        across: v.
+        below: distance below the mitral plane, negative above it.
+        toward: index into the contour tables.
+        radius: distance from the ventricle's centre.
+        along: u.
+    """
+
+    along: Floats
+    across: Floats
+    below: Floats
+    toward: NDArray[np.int32]
+    radius: Floats
+
+
+def locate(heart: Heart, i: int, x: Floats, z: Floats) -> Local:
+    """Return where points `x`, `z` (over the depth) lie in heart `i`."""
+    sine, cosine = (float(a) for a in heart.axis[i])
+    depth = float(heart.depth[i])
+    x = x * depth - float(heart.origin[i, 0])
+    z = z * depth - float(heart.origin[i, 1])
+    u = sine * x + cosine * z
+    v = cosine * x - sine * z
+    du, dv = u - float(heart.centre[i, 0]), v - float(heart.centre[i, 1])
+    toward = ((direction(du, dv) + 2) * ((DIRECTIONS - 1) / 4) + 0.5).astype(np.int32)
+    radius = np.sqrt(du * du + dv * dv)
+    return Local(
+        along=u, across=v, below=u + float(heart.slant[i]) * v - float(heart.length[i]), toward=toward, radius=radius
+    )
+
+
+def labels(heart: Heart, i: int, x: Floats, z: Floats) -> NDArray[np.uint8]:
+    """Return the mask of heart `i` at points `x`, `z` (over the depth), uint8 labels of `Clip.masks`."""
+    at = locate(heart, i, x, z)
+    inner, outer = heart.inner[i].take(at.toward), heart.outer[i].take(at.toward)
+    mask = np.zeros(at.radius.shape, np.uint8)
+    if heart.atrium_length[i] > 0:
+        step = at.below * ((STEPS - 1) / float(heart.atrium_length[i]))
+        index = np.clip(step, 0, STEPS - 1).astype(np.int32)
+        aside = np.abs(at.across - heart.atrium_middle[i].take(index))
+        mask[(step >= 0) & (step < STEPS - 1) & (aside < heart.atrium_half[i].take(index))] = ATRIUM
+    wall = (at.radius >= inner) & (at.radius < outer) & (at.below < float(heart.flare[i]) * (at.radius - inner))
+    mask[wall] = MYOCARDIUM
+    mask[(at.radius < inner) & (at.below < 0)] = CAVITY
+    return mask

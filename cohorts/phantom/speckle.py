@@ -1,0 +1,68 @@
+"""Fully developed speckle: complex Gaussian scatterers, a point spread function, an envelope and its logarithm.
+
+Many scatterers per resolution cell make a circular Gaussian field whose envelope is Rayleigh, Wagner et al. 1983
+(doi:10.1109/T-SU.1983.31404). The field is scaled by the tissue before it is blurred, so bright interfaces smear along
+the beam's width as they do in a real picture.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+_FLOOR = 1e-12
+
+
+def envelope_power(amplitude: Floats, noise: Floats, *, lateral: float, axial: float) -> Floats:
+    """Return the squared envelope of scatterers of some `amplitude`, `(depths, lines)`.
+
+    Args:
+        amplitude: standard deviation of the echo, `(depths, lines)`.
+        noise: independent standard normal numbers, `(2, depths, lines)`; overwritten.
+        lateral: taps beside the middle one across the beams, 0 to 1.
+        axial: taps along the beams, 0 to 1.
+
+    Where `amplitude` is flat its square root is Rayleigh distributed with second moment `2 amplitude²`.
+    """
+    noise *= amplitude
+    for _ in range(2):
+        noise = _three_taps(noise, lateral, axis=2)
+    noise = _three_taps(noise, axial, axis=1)
+    np.square(noise, out=noise)
+    out: Floats = np.add(noise[0], noise[1], out=noise[0])
+    return out
+
+
+def _three_taps(field: Floats, tap: float, *, axis: int) -> Floats:
+    # The first pass meets white noise, the second does not; the energy of both together is in `_ENERGY`.
+    out = field.copy()
+    before = [slice(None)] * 3
+    after = [slice(None)] * 3
+    before[axis], after[axis] = slice(None, -1), slice(1, None)
+    side = field * np.float32(tap)
+    out[tuple(before)] += side[tuple(after)]
+    out[tuple(after)] += side[tuple(before)]
+    return out
+
+
+def energy(lateral: float, axial: float) -> float:
+    """Return the energy of the point spread function: by how much it scales the power of white noise."""
+    once = np.array([lateral, 1.0, lateral])
+    twice = np.convolve(once, once)
+    return float((twice**2).sum() * (1 + 2 * axial**2))
+
+
+def compress(power: Floats, *, gain_db: float, dynamic_range_db: float, gamma: float) -> NDArray[np.uint8]:
+    """Return grey values of a squared envelope: logarithm, window, gamma; overwrites `power`."""
+    power += _FLOOR
+    np.log(power, out=power)
+    power *= 10 / np.log(10) / dynamic_range_db
+    power += 1 + gain_db / dynamic_range_db
+    np.clip(power, 0.0, 1.0, out=power)
+    if gamma != 1:
+        np.power(power, np.float32(gamma), out=power)
+    power *= 255
+    power += 0.5
+    return power.astype(np.uint8)
