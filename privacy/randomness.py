@@ -4,6 +4,7 @@ Whoever knows the seed of the noise can subtract it, so there is none: every `Se
 the operating system and forgets the key. Recorded seeds belong to sampling from a trained generator, never here.
 """
 
+import builtins
 import math
 import os
 from fractions import Fraction
@@ -91,17 +92,18 @@ class SecureRandom:
         """Draw a uniform integer 0 ≤ k < n by rejection."""
         bits = (n - 1).bit_length()
         while True:
-            k = int.from_bytes(self._bytes((bits + 7) // 8)) >> (-bits % 8)
+            k = int.from_bytes(self.bytes((bits + 7) // 8)) >> (-bits % 8)
             if k < n:
                 return k
 
     def _bits(self, n: int) -> NDArray[np.uint64]:
-        return np.frombuffer(self._bytes(8 * n), dtype=np.uint64)
+        return np.frombuffer(self.bytes(8 * n), dtype=np.uint64)
 
-    def _bytes(self, n: int) -> bytes:
+    def bytes(self, n: int) -> builtins.bytes:
+        """Take the next `n` bytes of the stream, for instance to key another generator."""
         if self._process != os.getpid():
             self.__init__()  # type: ignore[misc]  # a forked child would repeat its parent's stream
-        return self._stream.update(bytes(n))
+        return self._stream.update(builtins.bytes(n))
 
 
 def _key_stream() -> CipherContext:
