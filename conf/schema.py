@@ -1,0 +1,193 @@
+"""The typed root of every experiment: what may be chosen, in which units and bounds.
+
+Fields are public record (after jax_privacy): they travel, are digested and are signed. What concerns patients is never
+a field. Parts (`cohort`, `generator`, …) are dataclasses of their own registries.
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+MISSING: Any = "???"  # a value that somebody must give: Hydra's own mark
+BACKENDS = ("in-process", "simulation")
+
+
+class Lane(StrEnum):
+    """What the certificate may say (architecture §5): an ε of the release, or measurements only."""
+
+    FORMAL = "FORMAL"
+    EMPIRICAL = "EMPIRICAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What one patient may cost a site over the whole campaign.
+
+    Attributes:
+        epsilon: bound on ε, patient-level, add or remove one, > 0.
+        delta: the exceptional probability, in (0, 1).
+        views_share: part of ε for the view classifier, in [0, 1); the generator gets what is left.
+    """
+
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    views_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        _inside("epsilon", self.epsilon, 0, math.inf)
+        _inside("delta", self.delta, 0, 1)
+        if not 0 <= self.views_share < 1:
+            raise ValueError(f"views_share={self.views_share} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sites:
+    """The hospitals that are simulated on one machine.
+
+    Attributes:
+        names: one name per site.
+        rule: name of the rule of `cohorts.partition` that sends a subject of a file cohort to a site; empty for
+            phantoms, where a site is a style of scanner.
+        same_subject: raw subject ids that are one person and meet one ledger, joined by "+": "patient1+patient7".
+        quorum: fewest sites that make a round.
+    """
+
+    names: tuple[str, ...] = ("site-a", "site-b", "site-c")
+    rule: str = ""
+    same_subject: tuple[str, ...] = ()
+    quorum: int = 3
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names) or not all(self.names):
+            raise ValueError(f"names={list(self.names)} must be different and not empty")
+        if not 1 <= self.quorum <= len(self.names):
+            raise ValueError(f"quorum={self.quorum} must be between 1 and the {len(self.names)} sites")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How one model is trained privately: few exchanges, many local steps in each.
+
+    Attributes:
+        exchanges: times that arrays travel to the sites and back.
+        steps: noised steps at each site in one exchange.
+        sampling_rate: probability with which a subject is drawn in a step, in (0, 1].
+        clip_norm: bound on the norm of one subject's gradient.
+        draws: frames of a drawn subject, whose mean gradient is its contribution.
+        learning_rate: step size of the noised steps.
+    """
+
+    exchanges: int = 4
+    steps: int = 25
+    sampling_rate: float = 0.25
+    clip_norm: float = 1.0
+    draws: int = 4
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("exchanges", "steps", "draws"):
+            _at_least(name, getattr(self, name), 1)
+        _inside("sampling_rate", self.sampling_rate, 0, 1, closed=True)
+        for name in ("clip_norm", "learning_rate"):
+            _inside(name, getattr(self, name), 0, math.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What leaves the federation.
+
+    Attributes:
+        subjects: synthetic subjects to release, each with every view at ED and ES.
+        candidates: synthetic subjects to sample before screening.
+        lane: FORMAL screens without patient data and states ε; EMPIRICAL screens against patients and states none.
+    """
+
+    subjects: int = 400
+    candidates: int = 480
+    lane: Lane = Lane.FORMAL
+
+    def __post_init__(self) -> None:
+        _at_least("subjects", self.subjects, 1)
+        _at_least("candidates", self.candidates, self.subjects)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What is measured at the sites on held-out subjects.
+
+    Attributes:
+        steps: optimiser steps of each arm of a task.
+        batch_size: frames in a step.
+        resamples: draws of the patient bootstrap.
+        confidence: of every interval, in (0, 1).
+    """
+
+    steps: int = 600
+    batch_size: int = 32
+    resamples: int = 2000
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "resamples"):
+            _at_least(name, getattr(self, name), 1)
+        _inside("confidence", self.confidence, 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Everything one campaign is told. `conf.compose` makes it; nothing deeper sees Hydra.
+
+    Attributes:
+        name: of the experiment file.
+        seed: of public randomness: phantoms, sampling, evaluation. Never of noise or of who is drawn.
+        size: height and width of every frame, in pixels.
+        cohort, generator, views, segmenter: parts, each a dataclass of its registry.
+        sites: who takes part.
+        budget: what a patient may cost.
+        train_views, train_generator: how sites train.
+        release: what leaves.
+        assess: what is measured.
+        policy: name of the rules that decide the verdict.
+        backend: `in-process` or `simulation`.
+        threads: of torch in each process; equal threads give equal bits.
+        pictures: show real frames in the report, which then stays at the site.
+    """
+
+    name: str = MISSING
+    seed: int = 2026
+    size: int = 64
+    cohort: Any = MISSING
+    generator: Any = MISSING
+    views: Any = MISSING
+    segmenter: Any = MISSING
+    sites: Sites = field(default_factory=Sites)
+    budget: Budget = field(default_factory=Budget)
+    train_views: Training = field(default_factory=Training)
+    train_generator: Training = field(default_factory=Training)
+    release: Release = field(default_factory=Release)
+    assess: Assessment = field(default_factory=Assessment)
+    policy: str = "default"
+    backend: str = "in-process"
+    threads: int = 2
+    pictures: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("seed", self.seed, 0)
+        _at_least("threads", self.threads, 1)
+        if self.size < 16 or self.size % 8:
+            raise ValueError(f"size={self.size} must be a multiple of 8 and at least 16")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend={self.backend!r} must be one of {', '.join(BACKENDS)}")
+
+
+def _inside(name: str, value: float, low: float, high: float, *, closed: bool = False) -> None:
+    """Refuse a value outside the open interval; `closed` includes `high`."""
+    if not (low < value < high or (closed and value == high)):
+        bound = f"above {low:g}" + (f" and {'at most' if closed else 'below'} {high:g}" if high < math.inf else "")
+        raise ValueError(f"{name}={value} must be {bound}{'' if high < math.inf else ' and finite'}")
+
+
+def _at_least(name: str, value: int, bound: int) -> None:
+    if value < bound:
+        raise ValueError(f"{name}={value} must be at least {bound}")
