@@ -1,0 +1,131 @@
+"""`pericard COMMAND [OPTIONS] [OVERRIDE…]`: one file per command, imported when it is called.
+
+`--help` and `verify` load neither torch nor flwr. Exit codes are those of `pericard.errors`.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from pericard.errors import Exit, exit_code, one_line
+
+app = typer.Typer(
+    name="pericard",
+    help="Train cardiac generators across hospitals without a study leaving, and certify what comes out.",
+    epilog="Exit codes: 0 PASS · 1 FAIL · 2 usage · 3 INCONCLUSIVE · 4 refused · 5 unreadable input · 6 integrity.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+prior_app = typer.Typer(
+    name="prior", help="Make the public priors again, from simulated hearts only.", no_args_is_help=True
+)
+app.add_typer(prior_app)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for machines.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"pericard {version('pericard')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.", file_okay=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="Overrides of the experiment.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped in DIR.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Run a whole federation on this machine: train, sample, screen, assess, certify.
+
+    Writes DIR/release/, DIR/certificate.json, DIR/report.html and DIR/run.json. The exit code is the verdict.
+
+    Any setting of the experiment can be given as NAME=VALUE: experiment=camus cohort.root=FOLDER budget.epsilon=4
+    """
+    from pericard import simulate as command
+
+    try:
+        return command.command(overrides or [], out, resume, as_json)
+    except KeyboardInterrupt:
+        _say(f"stopped; what was finished is kept. Add --resume to the same command to go on in {out}")
+        return Exit.STOPPED
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with certificate.json and release/.")],
+    trust: Annotated[
+        Path | None, typer.Option("--trust", metavar="FILE", help="Public keys you got by another way than DIR.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Check the signatures, the expiry and every file of a release; say which file differs."""
+    from pericard import verify as command
+
+    return command.verify(folder, trust=trust, as_json=as_json)
+
+
+@prior_app.command("train")
+def prior_train(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],
+    device: Annotated[str, typer.Option("--device", help="Where torch computes: cpu, cuda or mps.")] = "cpu",
+) -> int:
+    """Train the autoencoder, the generator and the view classifier on the phantom."""
+    from pericard import prior as command
+
+    return command.train(out, device)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line `arguments` and return the exit code; raises nothing."""
+    try:
+        code = app(list(arguments), prog_name="pericard", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as shown:
+        typer.echo(shown.format_message())
+        return Exit.USAGE
+    except click.ClickException as mistake:
+        context = getattr(mistake, "ctx", None)
+        where = f" (see {context.command_path} --help)" if context is not None else ""
+        _say(f"{mistake.format_message()}{where}")
+        return Exit.USAGE
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _say("stopped")
+        return Exit.STOPPED
+    except Exception as error:  # the outermost frame: a known mistake becomes one line, a bug shows itself
+        if (known := exit_code(error)) is Exit.BUG:
+            traceback.print_exc()
+            _say("this is a bug in pericard, not a mistake of yours")
+        else:
+            _say(one_line(error))
+        return known
+    return int(code or 0)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _say(line: str) -> None:
+    typer.echo(f"pericard: {line}", err=True)
