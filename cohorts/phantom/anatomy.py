@@ -89,14 +89,14 @@ def draw(uniforms: Floats, *, lvef: tuple[float, float] = (12.0, 78.0)) -> Anato
     return Anatomy(
         long_axis=span(68, 98) + 8 * failing,
         width=np.clip(width[:, None] * pair(0.92, 1.08), 0.40, 0.82),
-        wall=pair(7.5, 16.0),
+        wall=pair(7.5, 17.0),
         apex=pair(0.42, 0.75),
         blunt=span(1.7, 2.7),
         taper=pair(0.0, 0.42),
         bend=pair(-0.06, 0.05),
         slant=pair(-0.22, 0.22),
-        atrium=span(0.38, 0.85),
-        atrium_width=span(0.85, 1.5),
+        atrium=span(0.42, 0.92),
+        atrium_width=span(0.95, 1.75),
         regional=np.stack([span(-0.2, 0.2), span(-0.08, 0.08)], axis=1),
         shortening=span(0.12, 0.34),
         thickening=span(0.3, 0.7),
@@ -119,9 +119,9 @@ def half_widths(anatomy: Anatomy, view: View, tau: Floats, side: Floats) -> Floa
     end = anatomy.apex[:, k : k + 1]
     cap = np.clip(1 - np.minimum(tau / end, 1), 0, 1)
     shape = (1 - cap**2) ** (1 / anatomy.blunt[:, None])
-    below = np.clip((tau - end) / (1 - end), 0, 1.4)
+    below = np.clip((tau - end) / (1 - end), 0, 1)
     shape *= 1 - anatomy.taper[:, k : k + 1] * below**2
-    waves = np.arange(1, FOURIER + 1, dtype=np.float32)[:, None] * np.pi * np.minimum(tau, 1.1)
+    waves = np.arange(1, FOURIER + 1, dtype=np.float32)[:, None] * np.pi * np.minimum(tau, 1)
     left, right = (
         anatomy.fourier[:, k, s, 0] @ np.cos(waves) + anatomy.fourier[:, k, s, 1] @ np.sin(waves) for s in (0, 1)
     )

@@ -107,7 +107,9 @@ def amplitude(heart: Heart, i: int, styles: Floats, fabric: Texture, x: Floats, 
     r = ((np.arange(depths, dtype=np.float32) + 0.5) / depths)[:, None]
     power += _decibel(style["haze_db"]) * np.exp(0.5 * strength * coarse)
     power += _decibel(style["clutter_db"]) * np.exp(-r * 9) * (1 + 0.5 * streaks**2)
-    power += 0.5 * np.exp(-r * 60)
+    power += 300 * np.exp(-r * 60)
+    behind = np.exp(-(((r - 0.9 - 0.02 * fabric.rays[0]) / 0.05) ** 2))
+    power += _decibel(style["far_db"]) * behind * np.minimum(tissue * tissue, 20)
     rays = spline(lines, RAYS) @ fabric.rays
     edge_loss = np.linspace(-1, 1, lines, dtype=np.float32) ** 4
     loss = style["dropout"] * (5 * np.maximum(rays - 0.3, 0) * np.minimum(1, 2 * r) + 9 * edge_loss)
@@ -126,8 +128,8 @@ def _profiles(style: dict[str, float]) -> tuple[Floats, Floats, Floats]:
     """Muscle, its bright edges, and the tissue outside, by depth through the wall (0 inner, 1 outer surface)."""
     rise = np.clip((_T + 0.08) / 0.2, 0, 1)
     wall = rise * np.clip((1.12 - _T) / 0.2, 0, 1)
-    edge = 0.25 * np.exp(-(((_T - 0.06) / 0.10) ** 2)) + np.exp(-(((_T - 1.10) / 0.13) ** 2))
-    edge += 0.25 * np.exp(-(((_T - 1.6) / 0.35) ** 2))
+    edge = 0.3 * np.exp(-(((_T - 0.1) / 0.14) ** 2)) + 0.5 * np.exp(-(((_T - 1.05) / 0.16) ** 2))
+    edge += 0.12 * np.exp(-(((_T - 0.6) / 0.4) ** 2))
     outside = np.clip((_T - 0.9) / 0.25, 0, 1)
     return wall.astype(np.float32), edge.astype(np.float32), outside.astype(np.float32)
 
@@ -145,8 +147,10 @@ def _brightness(heart: Heart, i: int, style: dict[str, float], fabric: Texture) 
     bx, bz = sine * tu + cosine * tv, cosine * tu - sine * tv
     head_on = np.abs(x * bz - z * bx) / (np.sqrt((x * x + z * z) * (bx * bx + bz * bz)) + 1e-6)
     mottle = _ALONG_WALL @ fabric.wall
+    if heart.view is not View.PSAX:
+        mottle -= 0.9 * np.clip(angle, -0.5, 0.5)  # the septum and the inferior wall reflect more than those opposite
     fade = style["dropout"] * (1 - head_on)
-    muscle = _decibel(style["myocardium_db"] - 7 * fade + 2.5 * mottle * (0.4 + style["dropout"]))
+    muscle = _decibel(-7 * fade + 2.5 * mottle * (0.4 + style["dropout"]))
     shine = _decibel(style["specular_db"] - 9 * (1 - head_on) - 10 * fade + 3.5 * mottle)
     return muscle, shine
 

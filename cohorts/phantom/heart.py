@@ -146,7 +146,7 @@ def place(
     atrium_half = (0.92 * opening_half[:, None] + bulge[:, None] * np.maximum(np.sin(np.pi * w), 0) ** 0.8) * round_
     atrium_middle = opening_mid[:, None] + (span(-0.30, 0.22) * size)[:, None] * w
     leaflet = np.stack([1 - 0.62 * opening, span(3, 9) + 12 * opening], axis=1)
-    flare = span(-0.1, 0.6)
+    flare = span(-0.1, 0.35)
     pools = _pools(view, at_rest, length, left, right, thick, uniforms[:, -8:])
     return Heart(
         view=view,
@@ -177,7 +177,7 @@ def _at_mitral_plane(v: Floats) -> Floats:
 def _thickness(anatomy: Anatomy, view: View, contraction: Floats) -> Floats:
     weight = (0.5 + 0.5 * np.tanh(_PSI / 0.15)).astype(np.float32)
     wall = anatomy.wall[:, :1] * (1 - weight) + anatomy.wall[:, 1:] * weight
-    wall = wall * (0.62 + 0.38 * np.minimum(_TAU / 0.35, 1)) * (1.12 if view is View.A2C else 1.0)
+    wall = wall * (0.62 + 0.38 * np.minimum(_TAU / 0.35, 1)) * (1.25 if view is View.A2C else 1.0)
     grown = 1 + anatomy.thickening * anatomy.lvef_percent / 100 * contraction
     out: Floats = (wall * grown[:, None]).astype(np.float32)
     return out

@@ -11,21 +11,21 @@ Floats = NDArray[np.floating[Any]]
 # Every knob of a scanner runs over [-1, 1]; here is what its ends mean. One table, so that a generator can be
 # conditioned on exactly what was rendered.
 KNOBS: dict[str, tuple[float, float]] = {
-    "gain_db": (-9.0, 9.0),
-    "dynamic_range_db": (42.0, 72.0),
-    "gamma": (0.75, 1.35),
+    "gain": (0.24, 0.60),  # where muscle falls in the window, black 0 to white 1
+    "dynamic_range_db": (38.0, 66.0),
+    "gamma": (0.8, 1.3),
     "lateral_grain": (0.2, 1.0),
-    "axial_grain": (0.0, 0.9),
-    "attenuation_db": (-16.0, 8.0),
-    "clutter_db": (-44.0, -14.0),
-    "haze_db": (-62.0, -34.0),
+    "smoothing": (0.0, 0.75),
+    "attenuation_db": (-14.0, 8.0),
+    "clutter_db": (-8.0, 14.0),  # of the near field, over muscle, as all levels below
+    "haze_db": (-24.0, -2.0),
     "dropout": (0.0, 1.0),
-    "myocardium_db": (-40.0, -22.0),
-    "specular_db": (-18.0, 0.0),
-    "texture_db": (1.5, 6.5),
+    "specular_db": (8.0, 28.0),
+    "texture_db": (1.5, 7.0),
     "half_angle_deg": (33.0, 48.0),
-    "noise_db": (-64.0, -38.0),
-    "tissue_db": (-36.0, -16.0),
+    "noise_db": (-32.0, -8.0),
+    "tissue_db": (-8.0, 5.0),
+    "far_db": (-12.0, 16.0),
     "depth": (0.0, 1.0),
 }
 
@@ -71,7 +71,7 @@ SITES: dict[str, Site] = {
     ),
     "site-a": Site(
         knobs={
-            "gain_db": 0.2,
+            "gain": 0.2,
             "haze_db": -0.8,
             "specular_db": 0.6,
             "half_angle_deg": -0.3,
@@ -91,7 +91,7 @@ SITES: dict[str, Site] = {
     ),
     "site-b": Site(
         knobs={
-            "gain_db": 0.7,
+            "gain": 0.7,
             "haze_db": 0.6,
             "dynamic_range_db": 0.6,
             "half_angle_deg": 0.6,
@@ -111,12 +111,12 @@ SITES: dict[str, Site] = {
     ),
     "site-c": Site(
         knobs={
-            "gain_db": -0.6,
+            "gain": -0.6,
             "attenuation_db": -0.7,
             "gamma": 0.6,
             "texture_db": 0.7,
             "half_angle_deg": 0.1,
-            "myocardium_db": 0.6,
+            "haze_db": -0.3,
             "lateral_grain": -0.7,
             "depth": 0.5,
         },

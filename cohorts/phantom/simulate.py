@@ -124,11 +124,15 @@ def _picture(
     loud = echo.amplitude(hearts, i, styles, fabric, x[0], z[0])
     setting = {name: float(scanner.knob(own, name)[0]) for name in scanner.KNOBS}
     noise = rng.standard_normal((2, depths, lines), dtype=np.float32)
-    lateral, axial = setting["lateral_grain"], setting["axial_grain"]
+    lateral, axial = setting["lateral_grain"], 0.3
     power = speckle.envelope_power(loud, noise, lateral=lateral, axial=axial)
     power *= 1 / (2 * speckle.energy(lateral, axial))
     grey = speckle.compress(
-        power, gain_db=setting["gain_db"], dynamic_range_db=setting["dynamic_range_db"], gamma=setting["gamma"]
+        power,
+        gain=setting["gain"],
+        dynamic_range_db=setting["dynamic_range_db"],
+        gamma=setting["gamma"],
+        smoothing=setting["smoothing"],
     )
     out: NDArray[np.uint8] = scanner.scan_convert(grey[None], own, size)[0]
     return out

@@ -36,10 +36,9 @@ def envelope_power(amplitude: Floats, noise: Floats, *, lateral: float, axial: f
 
 
 def _three_taps(field: Floats, tap: float, *, axis: int) -> Floats:
-    # The first pass meets white noise, the second does not; the energy of both together is in `_ENERGY`.
     out = field.copy()
-    before = [slice(None)] * 3
-    after = [slice(None)] * 3
+    before = [slice(None)] * field.ndim
+    after = [slice(None)] * field.ndim
     before[axis], after[axis] = slice(None, -1), slice(1, None)
     side = field * np.float32(tap)
     out[tuple(before)] += side[tuple(after)]
@@ -54,12 +53,27 @@ def energy(lateral: float, axial: float) -> float:
     return float((twice**2).sum() * (1 + 2 * axial**2))
 
 
-def compress(power: Floats, *, gain_db: float, dynamic_range_db: float, gamma: float) -> NDArray[np.uint8]:
-    """Return grey values of a squared envelope: logarithm, window, gamma; overwrites `power`."""
+def compress(
+    power: Floats, *, gain: float, dynamic_range_db: float, gamma: float, smoothing: float
+) -> NDArray[np.uint8]:
+    """Return grey values of a squared envelope: logarithm, speckle reduction, window, gamma; overwrites `power`.
+
+    Args:
+        power: `(depths, lines)`.
+        gain: where a power of one falls in the window, black 0 to white 1.
+        dynamic_range_db: what the window shows from black to white.
+        gamma: of the grey map.
+        smoothing: taps of the scanner's own filter after the logarithm, 0 off to 1.
+    """
     power += _FLOOR
     np.log(power, out=power)
     power *= 10 / np.log(10) / dynamic_range_db
-    power += 1 + gain_db / dynamic_range_db
+    power += gain
+    if smoothing > 0:
+        power = _three_taps(_three_taps(power, smoothing, axis=0), smoothing, axis=1)
+        power *= 1 / (1 + 2 * smoothing) ** 2
+        power[[0, -1]] *= (1 + 2 * smoothing) / (1 + smoothing)
+        power[:, [0, -1]] *= (1 + 2 * smoothing) / (1 + smoothing)
     np.clip(power, 0.0, 1.0, out=power)
     if gamma != 1:
         np.power(power, np.float32(gamma), out=power)
