@@ -126,8 +126,8 @@ def judge(rule: Rule, finding: Finding | None, *, required: bool) -> Judged:
         return verdict(Verdict.INCONCLUSIVE, "not measured")
     estimate = finding.estimate
     numbers = (estimate.low, estimate.value, estimate.high)
-    if not all(math.isfinite(x) for x in numbers) or not estimate.low <= estimate.value <= estimate.high:
-        return verdict(Verdict.INCONCLUSIVE, "not a number between its bounds")
+    if not all(math.isfinite(x) for x in numbers) or estimate.low > estimate.high:
+        return verdict(Verdict.INCONCLUSIVE, "not a number with an interval")
     if rule.bound == EXACT and estimate.low != estimate.high:
         return verdict(Verdict.INCONCLUSIVE, "the policy asks for an exact number and got an interval")
     if finding.confidence < rule.confidence:

@@ -1,0 +1,117 @@
+"""A release on disk: pictures, masks and a table that the field's own loaders read, bound together by a manifest.
+
+```
+release/
+├── images/000000.png   8-bit grey
+├── masks/000000.png    0 background, 1 LV cavity, 2 myocardium, 3 left atrium
+├── labels.csv          patient, study, view, phase, image, mask, ef_reported, origin
+└── manifest.json       every file above by name, size and SHA-256
+```
+
+Equal frames give equal bytes: no time stamp, no text and no EXIF is written into a picture, and files carry one fixed
+time. Identifiers are counted, never taken over, so that no site's pseudonym can slip in. Where a subject has several
+frames of one view and phase, the column `study` counts them apart. `cohorts.readers.manifest` reads it back with
+`study="study"`.
+"""
+
+import csv
+import io
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cohorts.frames import PHASES, VIEWS, Frames
+from cohorts.study import UNLABELLED, Origin
+from synthesis.manifest import MANIFEST, Manifest
+
+TABLE = "labels.csv"
+COLUMNS = ("patient", "study", "view", "phase", "image", "mask", "ef_reported", "origin")
+FILE_TIME = datetime(1980, 1, 1, tzinfo=UTC).timestamp()  # the earliest that a zip archive can hold
+
+
+def write(folder: Path, frames: Frames, *, origin: Origin) -> Manifest:
+    """Write `frames` as a release, whole or not at all: a killed run leaves no half release under that name.
+
+    Writing the same frames again over the same release is allowed and changes nothing.
+
+    Args:
+        folder: where the release will stand; its parent exists.
+        frames: what to release, at least one frame.
+        origin: what the frames are; only `Origin.SYNTHETIC` may be released.
+
+    Raises:
+        ValueError: the frames are not synthetic, there are none, or another release stands in `folder`.
+    """
+    if origin is not Origin.SYNTHETIC:
+        raise ValueError(f"origin={origin.value!r} cannot be released; only {Origin.SYNTHETIC.value!r} can")
+    if not len(frames):
+        raise ValueError("frames must not be empty: there is nothing to release")
+    making = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(making, ignore_errors=True)
+    (making / "images").mkdir(parents=True)
+    (making / "masks").mkdir()
+    _write_pictures(making, frames)
+    (making / TABLE).write_bytes(_table(frames))
+    manifest = Manifest.of(making)
+    (making / MANIFEST).write_bytes(manifest.canonical)
+    for path in (making, *making.rglob("*")):
+        os.utime(path, (FILE_TIME, FILE_TIME))
+    if not folder.exists():
+        making.rename(folder)
+        return manifest
+    shutil.rmtree(making)
+    if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != manifest.canonical:
+        raise ValueError(f"{folder.name} holds another release already; it is not overwritten")
+    return manifest
+
+
+def _write_pictures(folder: Path, frames: Frames) -> None:
+    for k, (pixels, mask) in enumerate(zip(frames.pixels, frames.masks, strict=True)):
+        Image.fromarray(pixels).save(folder / _image(k), compress_level=6)
+        if not _is_unlabelled(mask):
+            Image.fromarray(mask).save(folder / _mask(k), compress_level=6)
+
+
+def _table(frames: Frames) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_rows(frames))
+    return text.getvalue().encode()
+
+
+def _rows(frames: Frames) -> Iterator[tuple[str, ...]]:
+    shown: Counter[tuple[int, int, int]] = Counter()
+    for k in range(len(frames)):
+        view, lvef = int(frames.view[k]), float(frames.lvef_percent[k])
+        again = (int(frames.subject[k]), view, int(frames.phase[k]))
+        shown[again] += 1
+        yield (
+            f"synthetic{int(frames.subject[k]):06d}",
+            str(shown[again]),
+            VIEWS[view].value if view >= 0 else "",
+            PHASES[int(frames.phase[k])],
+            _image(k),
+            "" if _is_unlabelled(frames.masks[k]) else _mask(k),
+            "" if np.isnan(lvef) else f"{lvef:.1f}",
+            Origin.SYNTHETIC.value,
+        )
+
+
+def _is_unlabelled(mask: NDArray[np.uint8]) -> bool:
+    return bool((mask == UNLABELLED).all())
+
+
+def _image(k: int) -> str:
+    return f"images/{k:06d}.png"
+
+
+def _mask(k: int) -> str:
+    return f"masks/{k:06d}.png"
