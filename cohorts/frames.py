@@ -72,8 +72,11 @@ def gather(cohort: Cohort, *, size: int) -> Frames:
         for study in cohort.of(subject):
             lvef = float(study.labels.get("lvef_percent", np.nan))
             for clip in study.clips:
-                rows += [(*_frame(clip, at, size), _view(clip), phase, lvef, i)
-                         for phase, at in enumerate((clip.ed_frame, clip.es_frame)) if at is not None]
+                rows += [
+                    (*_frame(clip, at, size), _view(clip), phase, lvef, i)
+                    for phase, at in enumerate((clip.ed_frame, clip.es_frame))
+                    if at is not None
+                ]
     shape = (0, size, size)
     return Frames(
         pixels=np.stack([r[0] for r in rows]) if rows else np.zeros(shape, np.uint8),

@@ -3,9 +3,11 @@
 Raises: `UnreadableStudy` where a file cannot become a study. Errors name the file, the value and the bound.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import NewType
 
 import numpy as np
@@ -36,7 +38,7 @@ class Origin(StrEnum):
     SYNTHETIC = "synthetic"
 
 
-class UnreadableStudy(ValueError):
+class UnreadableStudy(ValueError):  # noqa: N818 -- said of the study, as a hospital says it
     """A file that cannot become a study; says which file, which value and which bound."""
 
     def __init__(self, key: str, reason: str) -> None:
@@ -67,13 +69,19 @@ class Clip:
     pixel_mm: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 3 or self.pixels.dtype != np.uint8:
-            raise ValueError(f"pixels must be uint8 (frames, height, width), not {self.pixels.dtype} {self.pixels.shape}")
-        if self.masks is not None and self.masks.shape != self.pixels.shape:
-            raise ValueError(f"masks have shape {self.masks.shape}, the pixels {self.pixels.shape}")
+        if self.pixels.ndim != 3 or self.pixels.dtype != np.uint8 or not self.pixels.size:
+            raise ValueError(
+                f"pixels must be uint8 (frames, height, width), not {self.pixels.dtype} {self.pixels.shape}"
+            )
+        if self.masks is not None and (self.masks.shape != self.pixels.shape or self.masks.dtype != np.uint8):
+            raise ValueError(f"masks are {self.masks.dtype} {self.masks.shape}, must be uint8 {self.pixels.shape}")
         for name, frame in (("ed_frame", self.ed_frame), ("es_frame", self.es_frame)):
             if frame is not None and not 0 <= frame < len(self.pixels):
                 raise ValueError(f"{name}={frame} lies outside 0..{len(self.pixels) - 1}")
+        for quantity, values in (("frame_seconds", (self.frame_seconds,)), ("pixel_mm", self.pixel_mm or ())):
+            for value in values:
+                if value is not None and not 0 < value < np.inf:
+                    raise ValueError(f"{quantity}={value} must be greater than 0 and finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,11 @@ class Study:
     clips: tuple[Clip, ...]
     origin: Origin
     labels: Mapping[str, float | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lvef = self.labels.get("lvef_percent")
+        if lvef is not None and not 0 <= float(lvef) <= 100:
+            raise ValueError(f"lvef_percent={lvef} lies outside 0..100")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +116,15 @@ class Cohort:
     origin: Origin
     columns: Mapping[SubjectKey, Mapping[str, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for one, other in pairwise(self.subjects):
+            if not one < other:
+                raise ValueError(f"subjects must be sorted and unique, but {one!r} stands before {other!r}")
+
     def of(self, subject: SubjectKey) -> tuple[Study, ...]:
         """Return every study of `subject`; raises `KeyError` for a subject of somebody else."""
-        if subject not in self.subjects:
+        at = bisect_left(self.subjects, subject)
+        if at == len(self.subjects) or self.subjects[at] != subject:
             raise KeyError(f"subject {subject!r} is not in this cohort of {len(self.subjects)} subjects")
         return self.load(subject)
 
