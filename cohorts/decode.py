@@ -175,9 +175,9 @@ def _read_video(path: Path) -> Decoded:
     frames: list[NDArray[np.uint8]] = []
     try:
         with av.open(str(path), options=guards) as container:
-            if not container.streams.video:
-                raise ValueError("holds no video stream")
-            stream = container.streams.video[0]
+            stream = next(iter(container.streams.video), None)
+            if not stream or not stream.codec_context:
+                raise ValueError("holds no video stream of a known codec")
             stream.codec_context.options = {"err_detect": "explode"}  # else a damaged frame is painted over in silence
             for frame in container.decode(stream):
                 _require_modest((len(frames) + 1) * frame.height * frame.width)

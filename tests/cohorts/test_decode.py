@@ -162,6 +162,12 @@ def test_a_truncated_video_is_refused(tmp_path, codec):
         refused(r"\w", read_pixels, path)
 
 
+def test_a_video_of_an_unknown_codec_is_refused(tmp_path):
+    path = write_video(tmp_path / "a.avi", "mjpeg", "yuvj420p", np.stack([RAMP] * 2))
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"QQQQ"))
+    refused("holds no video stream of a known codec", read_pixels, path)
+
+
 def test_a_playlist_in_a_videos_clothes_opens_no_connection(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://192.0.2.1/x.ts\n#EXT-X-ENDLIST\n")
