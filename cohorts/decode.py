@@ -175,9 +175,10 @@ def _read_video(path: Path) -> Decoded:
     frames: list[NDArray[np.uint8]] = []
     try:
         with av.open(str(path), options=guards) as container:
-            stream = next(iter(container.streams.video), None)
-            if not stream or not stream.codec_context:
+            known = [s for s in container.streams.video if getattr(s, "codec_context", None)]
+            if not known:
                 raise ValueError("holds no video stream of a known codec")
+            stream = known[0]
             stream.codec_context.options = {"err_detect": "explode"}  # else a damaged frame is painted over in silence
             for frame in container.decode(stream):
                 _require_modest((len(frames) + 1) * frame.height * frame.width)
