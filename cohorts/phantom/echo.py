@@ -1,20 +1,25 @@
-"""What sends sound back: the mean echo of every point of a heart as a scanner of some style hears it."""
+"""What sends sound back: the mean echo of every point of a heart as a scanner of some style hears it.
 
+Levels are powers relative to muscle. Nothing here is random but a clip's `Texture`, and that is drawn by the caller.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cohorts.phantom.heart import DIRECTIONS, STEPS, Heart, locate
-from cohorts.phantom.scanner import KNOBS, knob
+from cohorts.phantom.heart import DIRECTIONS, STEPS, Heart, Local, locate
 from cohorts.study import View
 
 Floats = NDArray[np.floating[Any]]
 
-COARSE, STREAKS, RAYS = (10, 10), (40, 9), 14  # sizes of the random textures before they are interpolated
+COARSE, STREAKS, RAYS = (10, 10), (44, 9), 14  # sizes of the random textures before they are interpolated
 _BINS, _FIRST, _PER_WALL = 128, -1.0, 25.6  # profile through the wall: from one wall inside to three outside
 _T = _FIRST + (np.arange(_BINS) + 0.5) / _PER_WALL
+_ANGLE = np.linspace(-2, 2, DIRECTIONS, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,134 +47,157 @@ def texture(rng: np.random.Generator) -> Texture:
     return Texture(coarse=coarse, streaks=streaks, rays=rays, wall=wall)
 
 
-def spline(points: int, knots: int) -> Floats:
-    """Return weights `(points, knots)` that interpolate `knots` values smoothly (raised cosine), variance near one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a probe hears whatever the heart does, each `(depths, lines)`.
+
+    Attributes:
+        x: where the echo comes from, over the depth.
+        z: the same, away from the probe.
+        tissue: echogenicity of flesh, one on average.
+        layered: the same for interfaces, which vary less.
+        veil: power that lies over the heart: haze, near-field clutter, what is far behind.
+        heard: share of the power that comes back from there.
+        noise: power of the electronics.
+        side: brightness of the tissue beside the ventricle.
+    """
+
+    x: Floats
+    z: Floats
+    tissue: Floats
+    layered: Floats
+    veil: Floats
+    heard: Floats
+    noise: Floats
+
+
+def surroundings(view: View, setting: Mapping[str, float], fabric: Texture, x: Floats, z: Floats) -> Surroundings:
+    """Lay out the surroundings of one clip at points `x`, `z` for a scanner set to `setting`."""
+    depths, lines = x.shape
+    coarse = _spline(depths, COARSE[0]) @ fabric.coarse @ _spline(lines, COARSE[1]).T
+    streaks = _spline(depths, STREAKS[0]) @ fabric.streaks @ _spline(lines, STREAKS[1]).T
+    r = ((np.arange(depths, dtype=np.float32) + 0.5) / depths)[:, None]
+    across = np.linspace(-1, 1, lines, dtype=np.float32)
+    tissue_db = setting["texture_db"] * (coarse + streaks)
+    # Lung and diaphragm: the inferior side of A2C and the lateral side of A4C are often the brightest of the picture.
+    aside = {View.A2C: -across, View.A4C: across}.get(view, np.zeros_like(across))
+    tissue_db += (4 + 3 * fabric.wall[0]) * np.clip(1.6 * aside - 0.3, 0, 1) * np.minimum(1, 1.6 * r)
+    tissue = _power(tissue_db)
+    layered = np.sqrt(tissue)
+
+    veil = _power(setting["haze_db"]) * _power(0.4 * setting["texture_db"] * coarse)
+    veil += _power(setting["clutter_db"]) * np.exp(-r * 9) * (0.6 + 0.4 * streaks**2)
+    veil += 300 * np.exp(-r * 70)
+    behind = np.exp(-(((r - 0.93 + 0.02 * fabric.rays[0] + 0.05 * across**2) / 0.045) ** 2))
+    veil += _power(setting["far_db"]) * behind * np.minimum(tissue, 10)
+
+    shadow = np.maximum(_spline(lines, RAYS) @ fabric.rays - 0.4, 0) * np.minimum(1, 2 * r)
+    loss = setting["dropout"] * (5 * shadow + 8 * across**4)
+    heard = _power(setting["attenuation_db"] * (r - 0.4) - loss)
+    noise = _power(setting["noise_db"] + 11 * (r - 0.7))
+    return Surroundings(x=x, z=z, tissue=tissue, layered=layered, veil=veil, heard=heard, noise=noise)
+
+
+def amplitude(heart: Heart, i: int, setting: Mapping[str, float], fabric: Texture, around: Surroundings) -> Floats:
+    """Return the amplitude of the echo of heart `i` in its surroundings, `(depths, lines)`.
+
+    Power adds up over muscle, interfaces and tissue; dropout and attenuation act on all of it but the noise.
+    """
+    at = locate(heart, i, around.x, around.z)
+    inner = heart.inner[i].take(at.toward)
+    through = (at.radius - inner) / (heart.outer[i].take(at.toward) - inner)
+    bins = np.clip((through - _FIRST) * _PER_WALL, 0, _BINS - 1).astype(np.int32)
+    wall, edge, outside = _profiles()
+    muscle, shine = _brightness(heart, i, setting, fabric)
+    above = np.clip(0.5 - 0.5 * at.below, 0, 1)
+    interfaces = wall.take(bins) * muscle.take(at.toward)
+    interfaces += edge.take(bins) * shine.take(at.toward)
+    interfaces *= above
+    flesh = 1 - above * (1 - outside.take(bins))
+
+    bright = float(_power(setting["specular_db"]))
+    rest = np.clip((through - 1.1) * 6, 0, 1)
+    if heart.view is not View.PSAX:
+        inside = _inside_atrium(heart, i, at)
+        below = 1 - above
+        flesh *= 1 - np.clip(inside * 0.4 + 0.5, 0, 1) * below
+        interfaces += (0.12 * bright) / (1 + np.square(0.8 * inside + 1.2)) * below
+        interfaces += bright * _valve(heart, i, at.across, at.below)
+        rest = np.maximum(below, rest) * np.clip(-inside * 0.5 - 1.0, 0, 1)
+    for u, v, a, b in heart.pools[i].tolist():
+        q = 1 - np.square((at.along - u) / a) - np.square((at.across - v) / b)
+        flesh *= 1 - np.clip(q * 4 + 0.5, 0, 1) * rest
+        interfaces += (0.08 * bright) / (1 + np.square(q * 9 + 0.6)) * rest
+
+    power = flesh * around.tissue
+    power *= _power(setting["tissue_db"])
+    power += interfaces * around.layered
+    power += around.veil
+    power *= around.heard
+    power += around.noise
+    return np.sqrt(power, out=power)  # type: ignore[no-any-return]
+
+
+def _power(decibel: float | Floats) -> Floats:
+    out: Floats = np.exp(np.asarray(decibel, np.float32) * np.float32(np.log(10) / 10))
+    return out
+
+
+@lru_cache(maxsize=32)
+def _spline(points: int, knots: int) -> Floats:
+    """Return weights `(points, knots)` that interpolate `knots` values smoothly (raised cosine) at equal variance."""
     at = np.linspace(0, knots - 1, points)
-    d = np.clip(np.abs(at[:, None] - np.arange(knots)), 0, 1)
-    weights = 0.5 + 0.5 * np.cos(np.pi * d)
+    weights = 0.5 + 0.5 * np.cos(np.pi * np.clip(np.abs(at[:, None] - np.arange(knots)), 0, 1))
     out: Floats = (weights / np.sqrt((weights**2).sum(axis=1, keepdims=True))).astype(np.float32)
     return out
 
 
-_ALONG_WALL = spline(DIRECTIONS, RAYS)
-
-
-def amplitude(heart: Heart, i: int, styles: Floats, fabric: Texture, x: Floats, z: Floats) -> Floats:
-    """Return the amplitude of the echo of heart `i` at points `x`, `z` (over the depth), `(depths, lines)`.
-
-    Power adds up over tissue, blood's haze, near-field clutter and noise; attenuation acts on all but the noise.
-    """
-    style = {name: float(knob(styles[i : i + 1], name)[0]) for name in KNOBS}
-    depths, lines = x.shape
-    at = locate(heart, i, x, z)
-    inner = heart.inner[i].take(at.toward)
-    outer = heart.outer[i].take(at.toward)
-    through = (at.radius - inner) / (outer - inner)
-    through -= _FIRST
-    through *= _PER_WALL
-    bins = np.clip(through, 0, _BINS - 1).astype(np.int32)
-
-    wall, edge, outside = _profiles(style)
-    along, shine = _brightness(heart, i, style, fabric)
-    ventricle = wall.take(bins) * along.take(at.toward) + edge.take(bins) * shine.take(at.toward)
-    above = np.clip(0.5 - at.below * 0.5, 0, 1)
-    flesh = outside.take(bins)
-    flesh = 1 - above * (1 - flesh)
-    ventricle *= above
-    bright = _decibel(style["specular_db"])
-
-    rim = np.zeros_like(x)
-    if heart.atrium_length[i] > 0:
-        step = at.below * ((STEPS - 1) / float(heart.atrium_length[i]))
-        index = np.clip(step, 0, STEPS - 1).astype(np.int32)
-        inside = heart.atrium_half[i].take(index) - np.abs(at.across - heart.atrium_middle[i].take(index))
-        inside = np.minimum(inside, (STEPS - 1 - step) * (float(heart.atrium_length[i]) / STEPS))
-        flesh *= 1 - np.clip(inside * 0.4 + 0.5, 0, 1) * (1 - above)
-        rim += (0.10 * bright) / (1 + (inside + 1.5) ** 2) * (at.below > 0)
-        rim += _valve(heart, i, at.across, at.below, bright)
-        apart = np.clip(-inside * 0.5 - 1.0, 0, 1)
-    else:
-        apart = np.ones_like(x)
-    far = np.clip((through - (1.12 - _FIRST) * _PER_WALL) * 0.25, 0, 1)
-    apart = np.maximum(1 - above, far) * apart if heart.view is not View.PSAX else far
-    for u, v, a, b in heart.pools[i].tolist():
-        q = 1 - ((at.along - u) / a) ** 2 - ((at.across - v) / b) ** 2
-        flesh *= 1 - np.clip(q * 4 + 0.5, 0, 1) * apart
-        rim += (0.06 * bright) / (1 + (q * 9 + 0.6) ** 2) * apart
-
-    coarse, streaks = _fields(fabric, depths, lines)
-    strength = style["texture_db"] * (np.log(10) / 10)
-    tissue = np.exp(coarse * strength + streaks * (0.8 * strength))
-    power = flesh * tissue * _decibel(style["tissue_db"])
-    power += ventricle * np.sqrt(tissue)
-    power += rim * np.sqrt(tissue)
-
-    r = ((np.arange(depths, dtype=np.float32) + 0.5) / depths)[:, None]
-    power += _decibel(style["haze_db"]) * np.exp(0.5 * strength * coarse)
-    power += _decibel(style["clutter_db"]) * np.exp(-r * 9) * (1 + 0.5 * streaks**2)
-    power += 300 * np.exp(-r * 60)
-    behind = np.exp(-(((r - 0.9 - 0.02 * fabric.rays[0]) / 0.05) ** 2))
-    power += _decibel(style["far_db"]) * behind * np.minimum(tissue * tissue, 20)
-    rays = spline(lines, RAYS) @ fabric.rays
-    edge_loss = np.linspace(-1, 1, lines, dtype=np.float32) ** 4
-    loss = style["dropout"] * (5 * np.maximum(rays - 0.3, 0) * np.minimum(1, 2 * r) + 9 * edge_loss)
-    power *= _decibel(style["attenuation_db"] * (r - 0.4) - loss)
-    power += _decibel(style["noise_db"]) * np.exp(2.5 * (r - 0.7))
-    out: Floats = np.sqrt(power, out=power)
-    return out
-
-
-def _decibel(value: float | Floats) -> Floats:
-    out: Floats = np.exp(np.asarray(value, np.float32) * np.float32(np.log(10) / 10))
-    return out
-
-
-def _profiles(style: dict[str, float]) -> tuple[Floats, Floats, Floats]:
-    """Muscle, its bright edges, and the tissue outside, by depth through the wall (0 inner, 1 outer surface)."""
-    rise = np.clip((_T + 0.08) / 0.2, 0, 1)
-    wall = rise * np.clip((1.12 - _T) / 0.2, 0, 1)
+@lru_cache(maxsize=1)
+def _profiles() -> tuple[Floats, Floats, Floats]:
+    """Muscle, its bright layers, and the tissue outside, by depth through the wall (0 inner, 1 outer surface)."""
+    wall = np.clip((_T + 0.08) / 0.2, 0, 1) * np.clip((1.12 - _T) / 0.2, 0, 1)
     edge = 0.3 * np.exp(-(((_T - 0.1) / 0.14) ** 2)) + 0.5 * np.exp(-(((_T - 1.05) / 0.16) ** 2))
-    edge += 0.12 * np.exp(-(((_T - 0.6) / 0.4) ** 2))
+    edge += 0.45 * np.exp(-(((_T - 0.5) / 0.28) ** 2))
     outside = np.clip((_T - 0.9) / 0.25, 0, 1)
     return wall.astype(np.float32), edge.astype(np.float32), outside.astype(np.float32)
 
 
-def _brightness(heart: Heart, i: int, style: dict[str, float], fabric: Texture) -> tuple[Floats, Floats]:
-    """Muscle and interface by direction: strong where the beam meets a wall head on, faint along it."""
-    angle = np.linspace(-2, 2, DIRECTIONS, dtype=np.float32)
-    du, dv = np.abs(angle) - 1, np.sign(angle) * (1 - np.abs(np.abs(angle) - 1))
+def _brightness(heart: Heart, i: int, setting: Mapping[str, float], fabric: Texture) -> tuple[Floats, Floats]:
+    """Muscle and interfaces by direction: strong where the beam meets a wall head on, faint along it."""
+    du, dv = np.abs(_ANGLE) - 1, np.sign(_ANGLE) * (1 - np.abs(np.abs(_ANGLE) - 1))
     norm = np.sqrt(du * du + dv * dv)
-    radius = heart.inner[i]
-    u, v = heart.centre[i, 0] + radius * du / norm, heart.centre[i, 1] + radius * dv / norm
+    u, v = heart.centre[i, 0] + heart.inner[i] * du / norm, heart.centre[i, 1] + heart.inner[i] * dv / norm
     tu, tv = np.gradient(u), np.gradient(v)
     sine, cosine = heart.axis[i]
     x, z = heart.origin[i, 0] + sine * u + cosine * v, heart.origin[i, 1] + cosine * u - sine * v
     bx, bz = sine * tu + cosine * tv, cosine * tu - sine * tv
     head_on = np.abs(x * bz - z * bx) / (np.sqrt((x * x + z * z) * (bx * bx + bz * bz)) + 1e-6)
-    mottle = _ALONG_WALL @ fabric.wall
-    if heart.view is not View.PSAX:
-        mottle -= 0.9 * np.clip(angle, -0.5, 0.5)  # the septum and the inferior wall reflect more than those opposite
-    fade = style["dropout"] * (1 - head_on)
-    muscle = _decibel(-7 * fade + 2.5 * mottle * (0.4 + style["dropout"]))
-    shine = _decibel(style["specular_db"] - 9 * (1 - head_on) - 10 * fade + 3.5 * mottle)
+    mottle = _spline(DIRECTIONS, RAYS) @ fabric.wall
+    septal = 0 if heart.view is View.PSAX else np.clip(-2.5 * _ANGLE, -1, 1) * (np.abs(_ANGLE) < 1.6)
+    fade = setting["dropout"] * (1 - head_on) * (1 - 0.6 * np.clip(septal, 0, 1))
+    muscle = _power(-7 * fade + 2.5 * mottle * (0.4 + setting["dropout"]) + 1.5 * septal)
+    shine = _power(setting["specular_db"] - 6 * (1 - head_on) - 12 * fade + 3 * mottle + 3 * septal - 3)
     return muscle, shine
 
 
-def _valve(heart: Heart, i: int, across: Floats, below: Floats, bright: Floats) -> Floats:
-    left, right = (float(a) for a in heart.annulus[i])
-    closed, dip = (float(a) for a in heart.leaflet[i])
-    half = (right - left) / 2
-    aside = np.abs(across - (left + right) / 2) / half
-    along = (1 - aside) / closed
-    sheet = 0.35 * bright / (1 + ((below + dip * np.clip(along, 0, 1)) * (0.9 / (1 + dip / half))) ** 2)
-    sheet *= (along > -0.05) & (along < 1.0 + 1e-3)
-    hinge = ((aside - 1.08) * half / 3.5) ** 2 + (below / 3.0) ** 2
-    sheet += 0.8 * bright / (1 + hinge**2)
-    out: Floats = sheet
+def _inside_atrium(heart: Heart, i: int, at: Local) -> Floats:
+    length = float(heart.atrium_length[i])
+    step = at.below * ((STEPS - 1) / length)
+    index = np.clip(step, 0, STEPS - 1).astype(np.int32)
+    inside = heart.atrium_half[i].take(index) - np.abs(at.across - heart.atrium_middle[i].take(index))
+    out: Floats = np.minimum(inside, (STEPS - 1 - step) * (length / STEPS))
     return out
 
 
-def _fields(fabric: Texture, depths: int, lines: int) -> tuple[Floats, Floats]:
-    coarse = spline(depths, COARSE[0]) @ fabric.coarse @ spline(lines, COARSE[1]).T
-    streaks = spline(depths, STREAKS[0]) @ fabric.streaks @ spline(lines, STREAKS[1]).T
-    return coarse, streaks
+def _valve(heart: Heart, i: int, across: Floats, below: Floats) -> Floats:
+    """Return the share of the brightest echo that the leaflets and the fibrous ring send back."""
+    left, right = (float(a) for a in heart.annulus[i])
+    closed, dip = (float(a) for a in heart.leaflet[i])
+    half = (right - left) / 2
+    aside = np.abs(across - (left + right) / 2) * (1 / half)
+    along = (1 - aside) * (1 / closed)
+    sheet = 0.5 / (1 + np.square((below + dip * np.clip(along, 0, 1)) * (0.9 / (1 + dip / half))))
+    sheet *= (along > -0.05) & (along < 1.0 + 1e-3)
+    hinge = np.square((aside - 1.08) * (half / 3.5)) + np.square(below * (1 / 3.0))
+    out: Floats = sheet + 0.8 / (1 + hinge * hinge)
+    return out

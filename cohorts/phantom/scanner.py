@@ -15,15 +15,15 @@ KNOBS: dict[str, tuple[float, float]] = {
     "dynamic_range_db": (38.0, 66.0),
     "gamma": (0.8, 1.3),
     "lateral_grain": (0.2, 1.0),
-    "smoothing": (0.0, 0.75),
+    "smoothing": (0.05, 1.0),
     "attenuation_db": (-14.0, 8.0),
     "clutter_db": (-8.0, 14.0),  # of the near field, over muscle, as all levels below
     "haze_db": (-24.0, -2.0),
     "dropout": (0.0, 1.0),
     "specular_db": (8.0, 28.0),
-    "texture_db": (1.5, 7.0),
+    "texture_db": (1.0, 5.0),
     "half_angle_deg": (33.0, 48.0),
-    "noise_db": (-32.0, -8.0),
+    "noise_db": (-40.0, -13.0),
     "tissue_db": (-8.0, 5.0),
     "far_db": (-12.0, 16.0),
     "depth": (0.0, 1.0),
@@ -153,6 +153,12 @@ def knob(styles: Floats, name: str) -> Floats:
     low, high = KNOBS[name]
     at = styles[:, list(KNOBS).index(name)]
     return (low + (high - low) * (at + 1) / 2).astype(np.float32)
+
+
+def settings(styles: Floats) -> list[dict[str, float]]:
+    """Return the physical value of every knob, one mapping per row of `styles`."""
+    values = np.stack([knob(styles, name) for name in KNOBS], axis=1).tolist()
+    return [dict(zip(KNOBS, row, strict=True)) for row in values]
 
 
 def sin_half_angle(styles: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """The simulator's front: pictures with masks, masks alone, and the knobs of the scanner that drew them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from cohorts.study import SubjectKey, View
 
 Floats = NDArray[np.floating[Any]]
 
-_CHUNK = 64
+_CHUNK = 16
+_AXIAL = 0.3  # taps of the pulse along the beam
 
 
 def stills(
@@ -50,6 +51,8 @@ def stills_with_style(
         people = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(k,))) for k in chunk]
         who = anatomy.draw(_uniforms(people, anatomy.DRAWS), lvef=here.lvef_percent)
         machine = scanner.style_of(_uniforms(people, len(scanner.KNOBS)), style)
+        settings = scanner.settings(machine)
+        grey = np.empty((len(chunk), 2, *_resolution(size)), np.uint8)
         twice = np.repeat(np.arange(len(chunk)), 2)
         phase = np.tile(np.array([0, 1], np.float32), len(chunk))
         lvef[chunk.start : chunk.stop] = who.lvef_percent
@@ -59,13 +62,17 @@ def stills_with_style(
             ]
             pose = _uniforms(probes, heart.POSE_DRAWS)
             hearts = heart.place(who.rows(twice), view, pose[twice], machine[twice], phase, 0 * phase)
+            columns, rows = scanner.pixels(machine, size)
             for c, k in enumerate(chunk):
                 fabric = echo.texture(probes[c])
+                around = echo.surroundings(view, settings[c], fabric, *_beams(machine[c : c + 1], size))
                 for p in (0, 1):
-                    row = 2 * c + p
-                    pixels[k, j, p] = _picture(hearts, row, machine[twice], fabric, probes[c], size)
-                    x, z = scanner.pixels(machine[c : c + 1], size)
-                    masks[k, j, p] = heart.labels(hearts, row, x[0], z[0])
+                    masks[k, j, p] = heart.labels(hearts, 2 * c + p, columns[c], rows[0])
+                    noise = probes[c].standard_normal((2, *around.x.shape), dtype=np.float32)
+                    loud = echo.amplitude(hearts, 2 * c + p, settings[c], fabric, around)
+                    grey[c, p] = _grey(loud, noise, settings[c])
+            pictures = scanner.scan_convert(grey.reshape(-1, *grey.shape[2:]), machine[twice], size)
+            pixels[chunk.start : chunk.stop, j] = pictures.reshape(-1, 2, size, size)
             styles[chunk.start : chunk.stop, j] = machine[:, None]
     n = n_subjects * len(views) * 2
     frames = Frames(
@@ -115,24 +122,23 @@ def _uniforms(rngs: Sequence[np.random.Generator], count: int) -> Floats:
     return np.stack([rng.random(count, dtype=np.float32) for rng in rngs])
 
 
-def _picture(
-    hearts: heart.Heart, i: int, styles: Floats, fabric: echo.Texture, rng: np.random.Generator, size: int
-) -> NDArray[np.uint8]:
-    depths, lines = (160, 96) if size <= 96 else (320, 128)
-    own = styles[i : i + 1]
-    x, z = scanner.beams(own, depths, lines)
-    loud = echo.amplitude(hearts, i, styles, fabric, x[0], z[0])
-    setting = {name: float(scanner.knob(own, name)[0]) for name in scanner.KNOBS}
-    noise = rng.standard_normal((2, depths, lines), dtype=np.float32)
-    lateral, axial = setting["lateral_grain"], 0.3
-    power = speckle.envelope_power(loud, noise, lateral=lateral, axial=axial)
-    power *= 1 / (2 * speckle.energy(lateral, axial))
-    grey = speckle.compress(
+def _resolution(size: int) -> tuple[int, int]:
+    return (192, 112) if size <= 96 else (320, 144)
+
+
+def _beams(style: Floats, size: int) -> tuple[Floats, Floats]:
+    x, z = scanner.beams(style, *_resolution(size))
+    return x[0], z[0]
+
+
+def _grey(loud: Floats, noise: Floats, setting: Mapping[str, float]) -> NDArray[np.uint8]:
+    lateral = setting["lateral_grain"]
+    power = speckle.envelope_power(loud, noise, lateral=lateral, axial=_AXIAL)
+    power *= 0.5 / speckle.energy(lateral, _AXIAL)
+    return speckle.compress(
         power,
         gain=setting["gain"],
         dynamic_range_db=setting["dynamic_range_db"],
         gamma=setting["gamma"],
         smoothing=setting["smoothing"],
     )
-    out: NDArray[np.uint8] = scanner.scan_convert(grey[None], own, size)[0]
-    return out
