@@ -1,12 +1,15 @@
 """Fixtures for every test. `pericard` comes first: it switches telemetry, update checks and downloads off."""
 
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 import pericard as _offline  # noqa: F401  (imported for its switches, before any library reads them)
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # equal threads, equal bits; read when torch is imported
 
 
 def _is_loopback(address: object) -> bool:
