@@ -1,0 +1,190 @@
+"""Any folder with a CSV: columns are mapped by name, PNG, JPEG, NPY, AVI or MP4 files lie behind it.
+
+Rows of one study and view with the phases ED and ES become one clip of two frames; a row without a phase is a clip of
+its own, of as many frames as its file holds. `read` opens the table and the headers of the files it names; grey values
+are decoded when a subject is asked for, each time anew. Nothing is skipped: one bad row refuses the cohort, with the
+first problem and the number of others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cohorts import partition
+from cohorts.deidentify import Pseudonyms
+from cohorts.readers import READERS
+from cohorts.records import PHASES, Record, contradictions, file_problems, study_of
+from cohorts.study import Cohort, Origin, Study, SubjectKey, UnreadableStudy, View
+from cohorts.table import Row, read_table
+
+
+@READERS("manifest")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Where the table is, which column says what, and which records are one person.
+
+    Attributes:
+        root: the folder; no file outside it is opened.
+        table: the CSV in it, UTF-8, with a header.
+        separator: what stands between two cells.
+        subject: column of the person's identifier; it becomes a keyed pseudonym.
+        study: column that tells the examinations of one subject apart; "" where there is one each.
+        view: column of the view; "" where the table has none.
+        phase: column of ED or ES; "" where the table has none.
+        image: column of the file of grey values, relative to `root`.
+        mask: column of the file of labels 0..3; "" where the table has none.
+        lvef: column of the ejection fraction in percent; "" where the table has none.
+        ed_frame: column of the index of end diastole in a video, counted from 0.
+        es_frame: column of the index of end systole in a video, counted from 0.
+        frame_rate_hz: column of the acquired frame rate; without it a video's container is believed.
+        pixel_mm: column of the side of a pixel in millimetres.
+        view_names: the table's words for views; `A2C` and its like need no entry.
+        same_subject: groups of raw identifiers that are one person.
+        keep: columns to index: known without opening a file, constant in a subject.
+        subjects_file: a partition of `cohorts.partition`; only its subjects at `site` are read.
+        site: a site of that partition.
+        origin: what the studies are: real, phantom or synthetic.
+    """
+
+    root: str = ""
+    table: str = "labels.csv"
+    separator: str = ","
+    subject: str = "patient"
+    study: str = ""
+    view: str = "view"
+    phase: str = "phase"
+    image: str = "image"
+    mask: str = "mask"
+    lvef: str = "ef_reported"
+    ed_frame: str = ""
+    es_frame: str = ""
+    frame_rate_hz: str = ""
+    pixel_mm: str = ""
+    view_names: dict[str, str] = field(default_factory=lambda: {"2CH": "A2C", "4CH": "A4C"})
+    same_subject: tuple[list[str], ...] = ()
+    keep: tuple[str, ...] = ()
+    subjects_file: str = ""
+    site: str = ""
+    origin: str = Origin.REAL.value
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", tuple(self.keep))
+        object.__setattr__(self, "same_subject", tuple(list(group) for group in self.same_subject))
+        for name in ("table", "subject", "image"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; a manifest needs it")
+        if len(self.separator) != 1:
+            raise ValueError(f"separator={self.separator!r} must be one character")
+        for word, view in self.view_names.items():
+            if view not in set(View):
+                raise ValueError(f"view_names[{word!r}]={view!r} is no view; known: {', '.join(View)}")
+        if self.origin not in set(Origin):
+            raise ValueError(f"origin={self.origin!r} is unknown; known: {', '.join(Origin)}")
+        if bool(self.subjects_file) != bool(self.site):
+            raise ValueError(f"subjects_file={self.subjects_file!r} and site={self.site!r} need each other")
+        grouped = [raw for group in self.same_subject for raw in set(group)]
+        twice = sorted({raw for raw in grouped if grouped.count(raw) > 1})
+        if twice:
+            raise ValueError(f"same_subject has {twice[0]!r} in two groups; join them")
+
+    def read(self, *, pseudonyms: Pseudonyms) -> Cohort:
+        """Index the cohort, and refuse it before training would: table, labels and headers of all files are checked.
+
+        Raises:
+            UnreadableStudy: the first problem, and how many others there are.
+        """
+        records, problems = self._index()
+        problems += file_problems(records)
+        if problems:
+            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise UnreadableStudy(problems[0].key, problems[0].reason + others)
+        people: dict[SubjectKey, dict[str, list[Record]]] = {}
+        for record in records:
+            studies = people.setdefault(pseudonyms.subject(record.person), {})
+            studies.setdefault(record.study, []).append(record)
+        columns = {pseudonyms.subject(record.person): record.kept for record in reversed(records)}
+        origin = Origin(self.origin)
+
+        def load(subject: SubjectKey) -> tuple[Study, ...]:
+            return tuple(
+                study_of(rows, key=pseudonyms.study(raw), subject=subject, origin=origin)
+                for raw, rows in people[subject].items()
+            )
+
+        return Cohort(subjects=tuple(sorted(people)), load=load, origin=origin, columns=columns)
+
+    def problems(self) -> tuple[UnreadableStudy, ...]:
+        """Return everything that `read` would refuse: rows, contradictions between rows, headers of files."""
+        try:
+            records, problems = self._index()
+        except UnreadableStudy as problem:
+            return (problem,)
+        return (*problems, *file_problems(records))
+
+    def raw_columns(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the kept columns by raw subject identifier: what `partition.by_columns` makes sites of.
+
+        Raises:
+            UnreadableStudy: the table or a label in it cannot be read.
+        """
+        records, problems = self._index()
+        if problems:
+            raise problems[0]
+        return {record.subject: record.kept for record in records}
+
+    def _index(self) -> tuple[list[Record], list[UnreadableStudy]]:
+        root = Path(self.root)
+        if not self.root or not root.is_dir():
+            raise UnreadableStudy(f"root={self.root!r}", "is not a folder; set it to where the table is")
+        root = root.resolve()
+        rows = read_table(root / self.table, columns=self._columns(), separator=self.separator)
+        here = set(partition.read(Path(self.subjects_file)).subjects(self.site)) if self.site else None
+        same = {raw: min(group) for group in self.same_subject for raw in group}
+        records: list[Record] = []
+        problems: list[UnreadableStudy] = []
+        for row in rows:
+            if here is None or row.text(self.subject) in here:
+                try:
+                    records.append(self._record(row, root, same))
+                except UnreadableStudy as problem:
+                    problems.append(problem)
+        absent = sorted((here or set()) - {row.text(self.subject) for row in rows})
+        if absent:
+            problems.append(UnreadableStudy(self.subjects_file, f"names {absent[0]!r}, which {self.table} does not"))
+        return records, [*problems, *contradictions(records)]
+
+    def _columns(self) -> tuple[str, ...]:
+        labels = (self.view, self.phase, self.mask, self.lvef, self.ed_frame, self.es_frame)
+        return (self.subject, self.study, self.image, *labels, self.frame_rate_hz, self.pixel_mm, *self.keep)
+
+    def _record(self, row: Row, root: Path, same: Mapping[str, str]) -> Record:
+        subject = row.required(self.subject)
+        phase = row.text(self.phase).upper()
+        if phase and phase not in PHASES:
+            row.refuse(f"{self.phase}={phase!r} is no phase; known: {', '.join(PHASES)}")
+        rate = row.number(self.frame_rate_hz, 0.1, 1e5)
+        return Record(
+            where=row.where,
+            person=same.get(subject, subject),
+            subject=subject,
+            study=f"{subject}\0{row.text(self.study)}",
+            view=self._view(row),
+            phase=phase,
+            image=row.path(self.image, root),
+            mask=row.path(self.mask, root) if row.text(self.mask) else None,
+            lvef_percent=row.number(self.lvef, 0, 100),
+            ed_frame=row.index(self.ed_frame),
+            es_frame=row.index(self.es_frame),
+            frame_seconds=1 / rate if rate else None,
+            pixel_mm=row.number(self.pixel_mm, 1e-3, 1e2),
+            kept={column: row.text(column) for column in self.keep},
+        )
+
+    def _view(self, row: Row) -> View | None:
+        word = row.text(self.view)
+        if not word:
+            return None
+        name = self.view_names.get(word, word)
+        if name not in set(View):
+            row.refuse(f"{self.view}={word!r} is no view; known: {', '.join(dict.fromkeys([*self.view_names, *View]))}")
+        return View(name)
