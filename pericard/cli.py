@@ -5,7 +5,7 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -65,11 +65,10 @@ def simulate(
     """
     from pericard import simulate as command
 
-    try:
-        return command.command(overrides or [], out, resume, as_json)
-    except KeyboardInterrupt:
-        _say(f"stopped; what was finished is kept. Add --resume to the same command to go on in {out}")
-        return Exit.STOPPED
+    return _until_stopped(
+        lambda: command.command(overrides or [], out, resume, as_json),
+        f"stopped; what was finished is kept. Add --resume to the same command to go on in {out}",
+    )
 
 
 @app.command()
@@ -83,7 +82,7 @@ def verify(
     """Check the signatures, the expiry and every file of a release; say which file differs."""
     from pericard import verify as command
 
-    return command.verify(folder, trust=trust, as_json=as_json)
+    return _until_stopped(lambda: command.verify(folder, trust=trust, as_json=as_json))
 
 
 @prior_app.command("train")
@@ -94,7 +93,15 @@ def prior_train(
     """Train the autoencoder, the generator and the view classifier on the phantom."""
     from pericard import prior as command
 
-    return command.train(out, device)
+    return _until_stopped(lambda: command.train(out, device))
+
+
+def _until_stopped(command: Callable[[], int], advice: str = "stopped") -> int:
+    try:
+        return command()
+    except KeyboardInterrupt:
+        _say(advice)
+        return Exit.STOPPED
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -109,8 +116,7 @@ def run(arguments: Sequence[str]) -> int:
         where = f" (see {context.command_path} --help)" if context is not None else ""
         _say(f"{mistake.format_message()}{where}")
         return Exit.USAGE
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        _say("stopped")
+    except SystemExit:  # how typer ends when whoever read our output has gone
         return Exit.STOPPED
     except Exception as error:  # the outermost frame: a known mistake becomes one line, a bug shows itself
         if (known := exit_code(error)) is Exit.BUG:

@@ -7,11 +7,12 @@ nothing is imported to say that something went wrong: whoever raised the excepti
 Exit
 ├── 0 PASS          done, and the verdict is PASS
 ├── 1 FAIL          done, and a required rule is violated
-├── 2 USAGE         conf.compose.UsageError, an unknown command or option, a folder that cannot be written
+├── 2 USAGE         conf.compose.UsageError, an unknown command or option, a file the system will not open
 ├── 3 INCONCLUSIVE  done, and the evidence is too weak
-├── 4 REFUSED       privacy.ledger.BudgetExceeded, privacy.ledger.Refusal
-├── 5 UNREADABLE    cohorts.study.UnreadableStudy
-├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate
+├── 4 REFUSED       privacy.ledger.LedgerRefusal (BudgetExceeded is one), learning.messages.Refusal,
+│                   privacy.chain.LedgerUnwritable, server.rounds.QuorumLost, evaluation.provenance.ScatteredCode
+├── 5 UNREADABLE    cohorts.study.UnreadableStudy, and a quorum that was lost because of one
+├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate, privacy.chain.LedgerCorrupt
 ├── 70              a bug (with its traceback)
 └── 130             stopped by Ctrl-C
 ```
@@ -37,18 +38,26 @@ class Exit(IntEnum):
 
 CODES: Mapping[str, Exit] = {
     "conf.compose.UsageError": Exit.USAGE,
-    "privacy.ledger.BudgetExceeded": Exit.REFUSED,
-    "privacy.ledger.Refusal": Exit.REFUSED,
+    "privacy.ledger.LedgerRefusal": Exit.REFUSED,
+    "privacy.chain.LedgerUnwritable": Exit.REFUSED,
+    "learning.messages.Refusal": Exit.REFUSED,
+    "server.rounds.QuorumLost": Exit.REFUSED,
+    "evaluation.provenance.ScatteredCode": Exit.REFUSED,
     "cohorts.study.UnreadableStudy": Exit.UNREADABLE,
     "evaluation.certificate.InvalidCertificate": Exit.INTEGRITY,
+    "privacy.chain.LedgerCorrupt": Exit.INTEGRITY,
 }
+SITE_CODES: Mapping[str, Exit] = {"UNREADABLE": Exit.UNREADABLE}  # what a site answers, where that says more
 
 
 def exit_code(error: BaseException) -> Exit:
     """Return the exit code of `error`; `Exit.BUG` for whatever no user could have caused."""
+    answers = getattr(error, "failed", {})  # of a lost quorum: why each site did not take part
+    for answer in answers.values() if isinstance(answers, Mapping) else ():
+        if (code := SITE_CODES.get(str(answer).split(" ", 1)[0])) is not None:
+            return code
     for kind in type(error).__mro__:
-        code = CODES.get(f"{kind.__module__}.{kind.__qualname__}")
-        if code is not None:
+        if (code := CODES.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
             return code
     if isinstance(error, OSError) and error.filename is not None:
         return Exit.USAGE

@@ -128,8 +128,8 @@ def test_nothing_is_left_for_later() -> None:
 
 
 def test_no_error_is_swallowed() -> None:
-    """Whoever catches everything raises again; only the two outermost frames turn it into a code."""
-    outermost = {"client/boundary.py", "pericard/cli.py"}
+    """Whoever catches everything raises again; only the outermost frames, Flower's engine among them, make a code."""
+    outermost = {"client/boundary.py", "pericard/cli.py", "server/grid.py"}
     wrong = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
