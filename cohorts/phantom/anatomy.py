@@ -6,7 +6,7 @@ Ranges are wider than the reference ranges of Lang et al. 2015 (doi:10.1016/j.ec
 that covers every hospital is worth more than one that resembles a single hospital.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,14 @@ class Anatomy:
         return Anatomy(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
-def draw(uniforms: Floats, *, lvef: tuple[float, float] = (12.0, 78.0)) -> Anatomy:
-    """Turn uniforms `(n, DRAWS)` into subjects whose LVEF spreads over `lvef` (percent), most of them in its middle."""
+def draw(uniforms: Floats, *, lvef: tuple[float, float], small: NDArray[np.bool_]) -> Anatomy:
+    """Turn uniforms `(n, DRAWS)` into subjects.
+
+    Args:
+        uniforms: one row per subject.
+        lvef: lowest and highest LVEF in percent; the middle is common.
+        small: whose heart is a tenth shorter, `(n,)`: women's.
+    """
     if uniforms.ndim != 2 or uniforms.shape[1] != DRAWS:
         raise ValueError(f"uniforms must be (n, {DRAWS}), not {uniforms.shape}")
     columns = iter(uniforms.T)
@@ -87,7 +93,7 @@ def draw(uniforms: Floats, *, lvef: tuple[float, float] = (12.0, 78.0)) -> Anato
     width = span(0.44, 0.66) + 0.12 * failing
     amplitude = (0.07 / np.arange(1, FOURIER + 1)).astype(np.float32)
     return Anatomy(
-        long_axis=span(68, 98) + 8 * failing,
+        long_axis=(span(70, 100) + 8 * failing) * (1 - 0.1 * small),
         width=np.clip(width[:, None] * pair(0.92, 1.08), 0.40, 0.82),
         wall=pair(7.5, 17.0),
         apex=pair(0.42, 0.75),
@@ -104,6 +110,12 @@ def draw(uniforms: Floats, *, lvef: tuple[float, float] = (12.0, 78.0)) -> Anato
         lvef_percent=ef.astype(np.float32),
         fourier=(2 * uniforms[:, -8 * FOURIER :].reshape(-1, 2, 2, 2, FOURIER) - 1) * amplitude,
     )
+
+
+def later(anatomy: Anatomy, uniforms: Floats) -> Anatomy:
+    """Return the subjects at a later study: LVEF within 3 points, another heart rate; `uniforms` `(n, 2)`."""
+    drifted = np.clip(anatomy.lvef_percent + 6 * uniforms[:, 0] - 3, 8, 80)
+    return replace(anatomy, lvef_percent=drifted, heart_rate_bpm=48 + 57 * uniforms[:, 1])
 
 
 def half_widths(anatomy: Anatomy, view: View, tau: Floats, side: Floats) -> Floats:

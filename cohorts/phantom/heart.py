@@ -104,9 +104,9 @@ def place(
     half *= (at_rest * radial_scale(anatomy, contraction))[:, None]
     bow = anatomy.bend[:, k : k + 1] * at_rest[:, None]
     u = _TAU * length[:, None]
-    v = bow * np.sin(np.pi * np.minimum(_TAU, 1.2)) + _SIDE * half
+    v = bow * np.sin(np.pi * np.minimum(_TAU, 1)) + _SIDE * half
     thick = _thickness(anatomy, view, contraction)
-    tu, tv = np.gradient(u, axis=1), np.gradient(v, axis=1)
+    tu, tv = _tangent(u), _tangent(v)
     norm = np.sqrt(tu * tu + tv * tv) + 1e-6
     centre = np.stack([0.5 * length, bow[:, 0]], axis=1)
     inner = _tabulate(u, v, centre)
@@ -172,6 +172,13 @@ def _at_mitral_plane(v: Floats) -> Floats:
     place = float(np.interp(1.0, _TAU[64:], np.arange(65)))
     low, part = int(place), place - int(place)
     return v[:, low] * (1 - part) + v[:, low + 1] * part
+
+
+def _tangent(along: Floats) -> Floats:
+    # Differences over several points: a kink at the mitral plane must not tear the outer wall.
+    padded = np.pad(along, ((0, 0), (3, 3)), mode="reflect", reflect_type="odd")
+    out: Floats = padded[:, 6:] - padded[:, :-6]
+    return out
 
 
 def _thickness(anatomy: Anatomy, view: View, contraction: Floats) -> Floats:

@@ -186,10 +186,11 @@ def pixels(styles: Floats, size: int) -> tuple[Floats, Floats]:
 
 
 def fan(styles: Floats, size: int) -> NDArray[np.bool_]:
-    """Return which pixels lie inside each fan, `(n, size, size)`."""
-    x, z = pixels(styles, size)
+    """Return which pixels a fan touches, `(n, size, size)`: all others are black unless something is burned in."""
+    x, z = pixels(styles, 2 * size)
     r = np.sqrt(x * x + z * z)
-    return (r <= 1) & (np.abs(x) <= r * sin_half_angle(styles)[:, None, None])
+    inside = (r < 1) & (np.abs(x) <= r * sin_half_angle(styles)[:, None, None])
+    return inside[:, ::2, ::2] | inside[:, 1::2, ::2] | inside[:, ::2, 1::2] | inside[:, 1::2, 1::2]
 
 
 def scan_convert(echo: NDArray[np.uint8], styles: Floats, size: int) -> NDArray[np.uint8]:
@@ -200,8 +201,9 @@ def scan_convert(echo: NDArray[np.uint8], styles: Floats, size: int) -> NDArray[
     n, depths, lines = echo.shape
     x, z = pixels(styles, 2 * size)
     r = np.sqrt(x * x + z * z)
-    sine = x / (r * sin_half_angle(styles)[:, None, None])
-    outside = (r >= 1) | (np.abs(sine) > 1)
+    half = sin_half_angle(styles)[:, None, None]
+    outside = (r >= 1) | (np.abs(x) > r * half)
+    sine = x / (r * half)
     r *= depths
     sine += 1
     sine *= (lines - 1) / 2
