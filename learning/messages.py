@@ -10,21 +10,18 @@ Errors::
     Refusal            what a site does not do; only its `Code` crosses the wire
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from numpy.typing import NDArray
 
-from learning import schema
+from learning import schema, wire
 from learning.schema import Arms, Digest, Flag, Images, Malformed, Name, Numbers, Settings, Weights
 
 M = TypeVar("M")
-VERSION = 1
 RECORD, ARRAYS = "message", "arrays"
 REQUESTS: dict[str, type[Any]] = {}
 REPLIES: dict[str, type[Any]] = {}
@@ -95,7 +92,7 @@ class Reserve:
     run: Name
     code_digest: Digest
     experiment_digest: Digest
-    plans: Annotated[tuple[dict[str, Any], ...], schema.Tree(rows=True)]
+    plans: Annotated[Sequence[Mapping[str, Any]], schema.Tree(rows=True)]
     delta: Annotated[float, schema.Real(low=0, high=1)]
 
 
@@ -111,6 +108,7 @@ class Trained:
 class Train:
     """Asks for local steps on members, from these arrays.
 
+    `prior` names the public prior that the weights start from, frozen ones included; "" names none.
     With a plan they are DP-SGD steps of that reserved plan and `seed` is not used; without, they are plain steps of
     the reference arm, which a site's policy must allow by name.
     """
@@ -121,7 +119,8 @@ class Train:
     kind: Annotated[str, schema.Text(pattern="learner|generator")]
     name: Name
     config: Settings
-    plan: Annotated[dict[str, Any] | None, schema.Tree(optional=True)]
+    prior: Annotated[str, schema.Text(pattern=r"[a-z0-9_]{0,64}")]
+    plan: Annotated[Mapping[str, Any] | None, schema.Tree(optional=True)]
     size: Annotated[int, schema.Whole(low=8, high=1024)]
     steps: Annotated[int, schema.Whole(low=1, high=10**6)]
     batch_size: Annotated[int, schema.Whole(low=1, high=10**5)]
@@ -132,9 +131,10 @@ class Train:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Arm → metric → mean, standard_error and n, rounded, of test subjects."""
+    """Arm → metric → mean, standard_error, n over test subjects, rounded; and the same of arm minus arm."""
 
     scores: Numbers
+    differences: Numbers
 
 
 @request("evaluate", Scores)
@@ -214,10 +214,12 @@ def kind_of(message: object) -> str:
 
 def encode(message: object) -> RecordDict:
     """Return the record of a request or reply; raises `Malformed` for whatever the schema does not allow."""
-    plain, arrays = _parts(message)
-    record = RecordDict({RECORD: ConfigRecord({"schema": _schema(type(message)), "json": schema.canonical(plain)})})
+    plain, arrays = wire.parts(message)
+    record = RecordDict(
+        {RECORD: ConfigRecord({"schema": wire.schema_of(type(message)), "json": schema.canonical(plain)})}
+    )
     if arrays:
-        record[ARRAYS] = ArrayRecord({n: Array(np.ascontiguousarray(a)) for n, a in arrays.items()})
+        record[ARRAYS] = ArrayRecord({n: Array(np.asarray(arrays[n], order="C")) for n in sorted(arrays)})
     return record
 
 
@@ -229,70 +231,6 @@ def decode(record: RecordDict, kind: type[M]) -> M:
     config = record.config_records.get(RECORD)
     if config is None or set(record) - {RECORD, ARRAYS} or set(config) != {"schema", "json"}:
         raise Malformed("a record must hold 'message' (schema, json) and at most 'arrays'")
-    if config["schema"] != _schema(kind):
-        raise Malformed(f"the schema must be {_schema(kind)}")
-    plain = schema.parse("json", config["json"])
-    arrays = {
-        name: schema.from_npy(array.stype, array.data)
-        for name, array in record.array_records.get(ARRAYS, ArrayRecord()).items()
-    }
-    values: dict[str, Any] = {}
-    for name, part in _kinds(kind).items():
-        if isinstance(part, schema.Tensors):
-            values[name] = _grouped(name, part, arrays)
-        elif name not in plain:
-            raise Malformed(f"{name} is missing")
-        else:
-            values[name] = schema.from_plain(name, part, plain.pop(name))
-        if isinstance(part, schema.Tree) and part.rows and isinstance(values[name], list):
-            values[name] = tuple(values[name])
-        part.check(name, values[name])
-    if plain or arrays:
-        raise Malformed("the message holds fields or arrays that its schema does not know")
-    return kind(**values)
-
-
-def digest(message: object) -> str:
-    """Return the SHA-256 of a message: the same for the same content, whatever its order of insertion."""
-    plain, arrays = _parts(message)
-    h = hashlib.sha256(f"{_schema(type(message))}\n{schema.canonical(plain)}\n".encode())
-    for name in sorted(arrays):
-        h.update(f"{name}:{arrays[name].dtype.str}:{arrays[name].shape};".encode())
-        h.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return h.hexdigest()
-
-
-def _parts(message: object) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    plain: dict[str, Any] = {}
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, part in _kinds(type(message)).items():
-        value = getattr(message, name)
-        part.check(name, value)
-        if not isinstance(part, schema.Tensors):
-            plain[name] = schema.to_plain(part, value)
-        elif part.groups:
-            arrays |= {f"{name}/{group}/{n}": a for group, found in value.items() for n, a in found.items()}
-        else:
-            arrays |= {f"{name}/{n}": a for n, a in value.items()}
-    return plain, arrays
-
-
-def _grouped(field: str, part: schema.Tensors, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Take the arrays of one `field` out of `arrays`."""
-    found: dict[str, Any] = {}
-    for path in [p for p in arrays if p.startswith(f"{field}/")]:
-        steps = path.split("/")[1:]
-        if len(steps) != 1 + part.groups:
-            raise Malformed(f"{field} holds an array at a foreign depth")
-        place = found.setdefault(steps[0], {}) if part.groups else found
-        place[steps[-1]] = arrays.pop(path)
-    return found
-
-
-def _kinds(message: type[Any]) -> dict[str, schema.Kind]:
-    hints = get_type_hints(message, include_extras=True)
-    return {f.name: hints[f.name].__metadata__[0] for f in fields(message)}
-
-
-def _schema(message: type[Any]) -> str:
-    return f"pericard.{message.__name__.lower()}/{VERSION}"
+    found = record.array_records.get(ARRAYS, ArrayRecord())
+    arrays = {name: schema.from_npy(array.stype, array.data) for name, array in found.items()}
+    return wire.message(kind, config["schema"], config["json"], arrays)

@@ -10,9 +10,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning import messages, schema
-from learning.messages import REPLIES, REQUESTS, Kept, Score, Train, Trained, decode, digest, encode
+from learning import messages, schema, wire
+from learning.messages import REPLIES, REQUESTS, Kept, Score, Train, Trained, decode, encode
 from learning.schema import Malformed
+from learning.wire import digest
 
 A = {"0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "0.bias": np.zeros((), np.float32)}
 
@@ -20,7 +21,7 @@ A = {"0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "0.bias": np.zero
 def train(**changes: Any) -> Train:
     settings: dict[str, Any] = {
         "run": "run-1", "stage": "views", "round": 1, "kind": "learner", "name": "tiny", "config": {"width": 3},
-        "plan": None, "size": 16, "steps": 2, "batch_size": 4, "learning_rate": 0.1, "seed": 7, "arrays": A,
+        "prior": "", "plan": None, "size": 16, "steps": 2, "batch_size": 4, "learning_rate": 0.1, "seed": 7, "arrays": A,
     }  # fmt: skip
     return Train(**(settings | changes))
 
@@ -59,6 +60,22 @@ def test_arms_keep_their_models_apart() -> None:
     assert {arm: set(found) for arm, found in got.arms.items()} == {"release": set(A), "phantom": {"w"}}
 
 
+@pytest.mark.parametrize("message", [train(), Kept(bits=b"\x07"), Trained(arrays=A)])
+def test_a_message_survives_the_disk_with_its_note(message: Any) -> None:
+    got, note = wire.from_bytes(wire.to_bytes(message, note="n"), type(message))
+    assert same(message, got)
+    assert note == "n"
+
+
+def test_torn_or_foreign_bytes_are_refused() -> None:
+    whole = wire.to_bytes(Trained(arrays=A), note="n")
+    for torn in (b"", whole[:20], whole[:-1], whole[8:]):
+        with pytest.raises(Malformed):
+            wire.from_bytes(torn, Trained)
+    with pytest.raises(Malformed):
+        wire.from_bytes(whole, Kept)
+
+
 def test_bytes_survive_the_json() -> None:
     assert decode(encode(Kept(bits=b"\x00\xff\x10")), Kept).bits == b"\x00\xff\x10"
 
@@ -77,7 +94,7 @@ def test_the_digest_sees_every_field() -> None:
 def test_no_reply_can_carry_images_or_free_words() -> None:
     """A site has no field through which a pixel, a file name or a patient's name could leave."""
     for reply in REPLIES.values():
-        for kind in messages._kinds(reply).values():
+        for kind in wire.kinds(reply).values():
             assert not (isinstance(kind, schema.Tensors) and kind.dtype != "float32")
             assert not (isinstance(kind, schema.Tree) and kind.words)
             assert not (
@@ -209,7 +226,7 @@ def test_more_than_the_allowed_bytes_are_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_what_a_site_may_not_say_is_refused_before_it_leaves() -> None:
     with pytest.raises(Malformed):
-        encode(messages.Scores(scores={"arm": {"metric": "Jane Doe"}}))
+        encode(messages.Scores(scores={"arm": {"metric": "Jane Doe"}}, differences={}))
     with pytest.raises(Malformed):
         encode(Trained(arrays={"w": np.array([np.nan], np.float32)}))
 
