@@ -1,0 +1,86 @@
+"""The Flower ClientApp: one handler per request, all behind the boundary. Heavy imports wait for who needs them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from client import admission
+from client.boundary import guard
+from client.site import Site, find
+from learning import messages
+from learning.messages import REQUESTS, Code, Refusal
+from learning.schema import Malformed
+
+
+class GuardedApp(ClientApp):
+    """A ClientApp whose guard stands before the routing, so that an unknown message type meets it, too."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Serve one message."""
+        return guard(message, context, super().__call__)
+
+
+app = GuardedApp()
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Say who this site is."""
+    return _serve(message, context, admission.greet)
+
+
+@app.query("reserve")
+def reserve(message: Message, context: Context) -> Message:
+    """Admit and charge a run."""
+    return _serve(message, context, admission.reserve)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train on members."""
+    from client import training
+
+    return _serve(message, context, training.train)
+
+
+@app.evaluate()
+def score(message: Message, context: Context) -> Message:
+    """Score models on test subjects."""
+    from client import assessment
+
+    return _serve(message, context, assessment.score)
+
+
+@app.query("attack")
+def attack(message: Message, context: Context) -> Message:
+    """Attack a release with members and controls."""
+    from client import assessment
+
+    return _serve(message, context, assessment.attack)
+
+
+@app.query("screen")
+def screen(message: Message, context: Context) -> Message:
+    """Screen candidates against members."""
+    from client import assessment
+
+    return _serve(message, context, assessment.screen)
+
+
+@app.query("sign")
+def sign(message: Message, context: Context) -> Message:
+    """Countersign a certificate."""
+    from client import countersign
+
+    return _serve(message, context, countersign.countersign)
+
+
+def _serve(message: Message, context: Context, answer: Callable[[Site, Any], object]) -> Message:
+    site = find(context.node_config)
+    try:
+        request = messages.decode(message.content, REQUESTS[message.metadata.message_type])
+    except Malformed as error:
+        raise Refusal(Code.UNREADABLE, str(error)) from error
+    return Message(messages.encode(answer(site, request)), reply_to=message)

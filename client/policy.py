@@ -1,0 +1,141 @@
+"""What one hospital allows: written by its own people in `site.yaml`, read strictly, never taken from the network."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from learning.messages import Code, Refusal
+from privacy.mechanism import DpPlan, Plan
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
+INSTALLED = "installed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The bounds that a server's proposal must keep. A proposal at least as strict is admitted, any other refused.
+
+    Attributes:
+        epsilon_cap, delta_cap: what one subject may cost over the whole life of the account.
+        min_noise_multiplier: smallest σ, in units of the clip norm.
+        max_sampling_rate: largest probability with which a subject enters a step.
+        max_clip_norm: largest bound on one subject's contribution.
+        max_steps: most local steps of one plan, and of one message.
+        learners, generators, tasks, attacks: names of the parts that may run.
+        allow_scores: answer with rounded, not differentially private scores of at least `min_cell` test subjects.
+        min_cell: fewest subjects behind a score.
+        allow_non_dp_reference: send unnoised weights of the reference arm (`stage` "reference…"): research only.
+        allow_empirical: answer exact counts and screening verdicts, which no ε covers.
+        seconds_per_message: longest time for one message.
+        code: digests of reviewed code; `installed` admits whatever is installed here.
+    """
+
+    epsilon_cap: float
+    delta_cap: float
+    min_noise_multiplier: float
+    max_sampling_rate: float
+    max_clip_norm: float
+    max_steps: int
+    learners: tuple[str, ...]
+    generators: tuple[str, ...]
+    tasks: tuple[str, ...]
+    attacks: tuple[str, ...]
+    allow_scores: bool
+    min_cell: int
+    allow_non_dp_reference: bool
+    allow_empirical: bool
+    seconds_per_message: int
+    code: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epsilon_cap", 0.0, math.inf),
+            ("delta_cap", 0.0, 1.0),
+            ("min_noise_multiplier", 0.0, math.inf),
+            ("max_clip_norm", 0.0, math.inf),
+        ):
+            if not low < getattr(self, name) < high:
+                raise ValueError(f"{name}={getattr(self, name)} must lie between {low:g} and {high:g}")
+        if not 0 < self.max_sampling_rate <= 1:
+            raise ValueError(f"max_sampling_rate={self.max_sampling_rate} must lie in (0, 1]")
+        for name in ("max_steps", "min_cell", "seconds_per_message"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+    def admit(self, plans: Sequence[Plan]) -> None:
+        """Raise `Refusal` unless every plan is at least as strict as this policy; words name the plan and the bound."""
+        for plan in plans:
+            if isinstance(plan, DpPlan):
+                self._bound(plan, "noise_multiplier", self.min_noise_multiplier <= plan.noise_multiplier)
+                self._bound(plan, "sampling_rate", plan.sampling_rate <= self.max_sampling_rate)
+                self._bound(plan, "clip_norm", plan.clip_norm <= self.max_clip_norm)
+                self._bound(plan, "steps", plan.steps <= self.max_steps)
+
+    def allow(self, kind: str, name: str) -> None:
+        """Raise `Refusal` unless the part `name` of `kind` ("learner", "generator", "task", "attack") may run."""
+        if name not in getattr(self, f"{kind}s"):
+            raise Refusal(Code.REFUSED_POLICY, f"{kind} {name!r} is not among the allowed ones")
+
+    def _bound(self, plan: DpPlan, field: str, holds: bool) -> None:
+        if not holds:
+            words = f"plan {plan.purpose!r}: {field}={getattr(plan, field)} is laxer than the policy"
+            raise Refusal(Code.REFUSED_POLICY, words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFile:
+    """The content of `site.yaml`.
+
+    Attributes:
+        name: of the site, public.
+        cohort: `reader` and its fields.
+        public_subjects: declared, rounded number of subjects; the only size that leaves.
+        threads: of torch; equal threads give equal bits.
+        policy: what may run.
+    """
+
+    name: str
+    cohort: Mapping[str, Any]
+    public_subjects: int
+    threads: int
+    policy: Policy
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"name={self.name!r} must match {NAME.pattern}")
+        if "reader" not in self.cohort:
+            raise ValueError("cohort must name its reader: cohort: {reader: phantom, …}")
+        for field in ("public_subjects", "threads"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+
+
+def read_site_file(path: Path) -> SiteFile:
+    """Read `site.yaml`; raises `ValueError` naming the file, the key and the value where it is not as it must be."""
+    from evaluation.schema import decode
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+    cohort = document.pop("cohort", None) if isinstance(document, dict) else None
+    if not isinstance(cohort, dict):
+        raise ValueError(f"{path} must hold a mapping with the key 'cohort', itself a mapping")  # noqa: TRY004
+    try:
+        found = decode(_Rest, document, "site.yaml")
+        return SiteFile(cohort=cohort, **{f: getattr(found, f) for f in _Rest.__slots__})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rest:
+    name: str
+    public_subjects: int
+    threads: int
+    policy: Policy

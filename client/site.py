@@ -1,0 +1,167 @@
+"""One hospital on disk: its settings, its secrets, its account, what it answered, and its frames.
+
+`folder/` holds `site.yaml` (written by the hospital), `secrets/` (made by `Site.create`, readable by their owner only,
+never sent), `ledger.db`, `runs/` (what was admitted), `outbox/` (what was answered), `frames/` (a cache of resized
+frames) and `log` (why something was refused, in words that stay here).
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from client.outbox import Outbox
+from client.policy import Policy, SiteFile, read_site_file
+from learning import durable
+from learning.schema import canonical
+
+if TYPE_CHECKING:
+    from cohorts.frames import Frames
+    from cohorts.split import Split
+    from cohorts.study import Cohort
+    from evaluation.trust import SigningKey
+    from privacy.ledger import PrivacyLedger
+
+SITE_FILE = "site.yaml"
+KEYS = ("split.key", "pseudonym.key")
+
+
+class Site:
+    """A site folder, opened; heavy things are loaded when first asked for, and once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open `folder`; raises `ValueError` naming what is missing or wrong in it."""
+        self.folder = folder
+        self.file: SiteFile = read_site_file(folder / SITE_FILE)
+        for key in (*KEYS, "signing.pem"):
+            if not (folder / "secrets" / key).is_file():
+                raise ValueError(f"{folder / 'secrets' / key} is missing: a site folder is made by Site.create")
+        self.outbox = Outbox(folder / "outbox")
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        cohort: Mapping[str, Any],
+        public_subjects: int,
+        policy: Policy,
+        threads: int = 1,
+    ) -> "Site":
+        """Make a new site folder with fresh secrets; raises `ValueError` if there is one already."""
+        if (folder / SITE_FILE).exists():
+            raise ValueError(f"{folder / SITE_FILE} exists: its account and keys are not made anew")
+        file = SiteFile(name=name, cohort=cohort, public_subjects=public_subjects, threads=threads, policy=policy)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "secrets").mkdir(mode=0o700)
+        for key in KEYS:
+            durable.write(folder / "secrets" / key, secrets.token_bytes(32))
+        from evaluation.trust import SigningKey
+
+        SigningKey.create().write(folder / "secrets" / "signing.pem")
+        text = yaml.safe_dump(json.loads(json.dumps(asdict(file))), sort_keys=False, allow_unicode=True)
+        durable.write(folder / SITE_FILE, text.encode())
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The site's public name."""
+        return self.file.name
+
+    @property
+    def policy(self) -> Policy:
+        """What may run here."""
+        return self.file.policy
+
+    @cached_property
+    def signing_key(self) -> "SigningKey":
+        """The key that countersigns certificates."""
+        from evaluation.trust import SigningKey
+
+        return SigningKey.read(self.folder / "secrets" / "signing.pem")
+
+    @cached_property
+    def ledger(self) -> "PrivacyLedger":
+        """The account of this site's subjects."""
+        from privacy.ledger import PrivacyLedger
+
+        caps = {"epsilon_cap": self.policy.epsilon_cap, "delta_cap": self.policy.delta_cap}
+        return PrivacyLedger(self.folder / "ledger.db", **caps)
+
+    @cached_property
+    def cohort(self) -> "Cohort":
+        """The subjects, by this site's pseudonyms; an index, no pixels yet."""
+        from cohorts.deidentify import Pseudonyms
+        from cohorts.readers import READERS
+
+        fields = {k: _tuples(v) for k, v in self.file.cohort.items() if k != "reader"}
+        try:
+            reader = READERS[self.file.cohort["reader"]](**fields)
+        except TypeError as error:
+            raise ValueError(f"{self.folder / SITE_FILE}: cohort: {error}") from error
+        found: Cohort = reader.read(pseudonyms=Pseudonyms(self._secret("pseudonym.key")))
+        return found
+
+    def frames(self, *splits: "Split", size: int) -> "Frames":
+        """Return the frames of the subjects in `splits`, resized to `(size, size)`; read from the studies once."""
+        from cohorts.split import splits as divide
+
+        divided = divide(self.cohort, key=self._secret("split.key"))
+        chosen = {subject for split in splits for subject in divided[split]}
+        return self._all_frames(size).select([s for s in self.cohort.subjects if s in chosen])
+
+    def _all_frames(self, size: int) -> "Frames":
+        from cohorts.frames import Frames, gather
+        from learning import arrays
+
+        told = canonical([dict(self.file.cohort), list(self.cohort.subjects), size])
+        path = self.folder / "frames" / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            frames = gather(self.cohort, size=size)
+            arrays.write(path, {name: getattr(frames, name) for name in _COLUMNS})
+        return Frames(**arrays.read(path), subjects=self.cohort.subjects)  # type: ignore[arg-type]
+
+    def _secret(self, name: str) -> bytes:
+        return (self.folder / "secrets" / name).read_bytes()
+
+
+_COLUMNS = ("pixels", "masks", "view", "phase", "lvef_percent", "subject")
+
+
+def find(node_config: Mapping[str, Any]) -> Site:
+    """Return the site that the operator of this node named, never one that a message names.
+
+    A node is told `site = "FOLDER"`; virtual nodes of a simulation share the folder of folders in `PERICARD_SITES`, and
+    node k of it takes the k-th site by name.
+    """
+    if isinstance(folder := node_config.get("site"), str):
+        return _open(Path(folder))
+    among, at = os.environ.get("PERICARD_SITES"), node_config.get("partition-id")
+    if among is None or not isinstance(at, int):
+        raise ValueError("this node has no site: start it with --node-config 'site=\"FOLDER\"'")
+    folders = sorted(path.parent for path in Path(among).glob(f"*/{SITE_FILE}"))
+    if not 0 <= at < len(folders):
+        raise ValueError(f"partition-id={at} lies outside the {len(folders)} sites of {among}")
+    return _open(folders[at])
+
+
+def _open(folder: Path) -> Site:
+    return _opened(folder.resolve(), (folder / SITE_FILE).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _opened(folder: Path, changed: int) -> Site:  # `changed` makes an edited site.yaml a new site
+    return Site(folder)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
