@@ -1,0 +1,243 @@
+"""A campaign: stages in order, each with a folder that is whole or not there, so that a killed one goes on.
+
+`OUT/campaign/<nn>-<stage>/` holds what a stage made; its `done.json`, written last, holds the digest of every file. A
+stage whose `done.json` stands and whose files agree with it is not run again; training stages go on from their last
+exchange. The sites answer a repeated question with the same bytes, so a resumed campaign has the same arrays and the
+same ε as one that was never killed.
+"""
+
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from learning import durable
+from learning.messages import Greeting
+from learning.schema import canonical
+from server.progress import Journal, Progress
+from server.rounds import discover
+
+SCHEMA = "pericard.campaign/1"
+DONE = "done.json"
+NAME = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage: its name (unique, names the folder), the module in `server.stages` that does it, and its settings."""
+
+    name: str
+    do: str
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for field in ("name", "do"):
+            if not isinstance(getattr(self, field), str) or not NAME.fullmatch(getattr(self, field)):
+                raise ValueError(f"stage: {field}={getattr(self, field)!r} must match {NAME.pattern}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """Everything the coordinator is told; the resolved experiment as JSON, and where to write.
+
+    Attributes:
+        run: name under which the sites charge and answer; new for every campaign, kept when one is resumed.
+        out: folder of the outputs.
+        seed: of public randomness.
+        size: height and width of frames.
+        quorum: fewest sites for anything.
+        seconds: to wait for the replies of one exchange.
+        threads: of torch at the coordinator.
+        delta: δ of the run.
+        experiment: the resolved experiment, for its digest and for the certificate.
+        stages: what to do, in order.
+    """
+
+    run: str
+    out: str
+    seed: int
+    size: int
+    quorum: int
+    seconds: float
+    threads: int
+    delta: float
+    experiment: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.run):
+            raise ValueError(f"run={self.run!r} must match {NAME.pattern}")
+        if len({stage.name for stage in self.stages}) != len(self.stages):
+            raise ValueError("two stages have one name")
+        for field in ("quorum", "seconds", "threads", "size"):
+            if not getattr(self, field) >= 1:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+
+    @property
+    def experiment_digest(self) -> str:
+        """SHA-256 of the experiment's canonical JSON: what sites bind their admission to."""
+        return hashlib.sha256(canonical(self.experiment).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the campaign as canonical JSON; `Campaign.parse(c.to_json()) == c`."""
+        return canonical({"schema": SCHEMA, **asdict(self)})
+
+    @staticmethod
+    def parse(text: str) -> "Campaign":
+        """Read what `to_json` wrote; raises `ValueError`."""
+        try:
+            fields = json.loads(text)
+            if fields.pop("schema") != SCHEMA:
+                raise ValueError(f"its schema is not {SCHEMA}")  # noqa: TRY301
+            return Campaign(**{**fields, "stages": tuple(Stage(**stage) for stage in fields["stages"])})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a campaign: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a stage has in hand.
+
+    Attributes:
+        grid: the way to the sites.
+        campaign: what the coordinator was told.
+        greetings: who is there: name → (node, greeting), sorted by name.
+        stage: the stage that runs.
+        folder: where this stage writes; it may hold the checkpoints of a killed run.
+        progress: told how far this stage is, as a fraction and a few words under the stage's name.
+    """
+
+    grid: Grid
+    campaign: Campaign
+    greetings: Mapping[str, tuple[int, Greeting]]
+    stage: Stage
+    folder: Path
+    progress: Progress
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """Name → node of the sites that take part: all that are there, after `reserve` those that admitted the run."""
+        admitted = self.output("reserve", "sites.json") if self._has("reserve") else None
+        names = json.loads(admitted.read_text(encoding="utf-8")) if admitted else self.greetings
+        return {name: self.greetings[name][0] for name in self.greetings if name in names}
+
+    def output(self, stage: str, file: str) -> Path:
+        """Return a file of a finished stage; raises `ValueError` if there is none."""
+        path = _folder(self.campaign, stage) / file
+        if not path.is_file():
+            raise ValueError(f"stage {self.stage.name!r} needs {file} of stage {stage!r}, which has none")
+        return path
+
+    def write_json(self, file: str, value: object) -> None:
+        """Write an output of this stage."""
+        durable.write(self.folder / file, canonical(value).encode())
+
+    def read_json(self, stage: str, file: str) -> Any:
+        """Read an output of a finished stage."""
+        return json.loads(self.output(stage, file).read_text(encoding="utf-8"))
+
+    def tell(self, fraction: float, words: str) -> None:
+        """Say how far this stage is."""
+        self.progress(self.stage.name, fraction, words)
+
+    def _has(self, stage: str) -> bool:
+        named = any(s.name == stage for s in self.campaign.stages)
+        return named and (_folder(self.campaign, stage) / DONE).exists()
+
+
+def run(grid: Grid, campaign: Campaign, progress: Progress) -> None:
+    """Run what is not yet done of `campaign`, and write what comes of it under `campaign.out`.
+
+    Raises:
+        ValueError: if the folder holds another campaign, or a finished stage whose files were changed.
+        QuorumLost: if too few sites answer.
+    """
+    root = Path(campaign.out) / "campaign"
+    root.mkdir(parents=True, exist_ok=True)
+    with _alone(root):
+        _claim(root, campaign)
+        told = Journal(root, progress)
+        greetings = discover(grid, quorum=campaign.quorum, seconds=campaign.seconds)
+        for stage in campaign.stages:
+            folder = _folder(campaign, stage.name)
+            if _finished(folder):
+                told(stage.name, 1.0, "done before")
+                continue
+            folder.mkdir(exist_ok=True)
+            for torn in folder.glob("*.part"):
+                torn.unlink()
+            told(stage.name, 0.0, "begins")
+            body = importlib.import_module(f"server.stages.{stage.do}")
+            state = State(
+                grid=grid, campaign=campaign, greetings=greetings, stage=stage, folder=folder, progress=told
+            )  # fmt: skip
+            body.run(state)
+            durable.write(folder / DONE, canonical({"files": _digests(folder)}).encode())
+            told(stage.name, 1.0, "done")
+
+
+def resumed(out: Path) -> Campaign | None:
+    """Return the campaign that was begun in `out`, where it is now; `None` where none was."""
+    path = out / "campaign" / "campaign.json"
+    if not path.exists():
+        return None
+    return replace(Campaign.parse(path.read_text(encoding="utf-8")), out=str(out))
+
+
+def _claim(root: Path, campaign: Campaign) -> None:
+    """Write down whose folder this is; raises `ValueError` if it is another campaign's."""
+    path = root / "campaign.json"
+    if path.exists():
+        begun = replace(Campaign.parse(path.read_text(encoding="utf-8")), out=campaign.out)
+        if begun != campaign:
+            raise ValueError(f"{root} holds another campaign; choose another folder or resume that one as it is")
+        return
+    durable.write(path, campaign.to_json().encode())
+
+
+def _finished(folder: Path) -> bool:
+    """Say whether the stage is done; raises `ValueError` naming a file that was changed since."""
+    if not (folder / DONE).exists():
+        return False
+    then = json.loads((folder / DONE).read_text(encoding="utf-8"))["files"]
+    now = _digests(folder)
+    if differs := sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)):
+        raise ValueError(f"{folder / differs[0]} was changed after its stage was done; begin in another folder")
+    return True
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DONE)
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folder(campaign: Campaign, stage: str) -> Path:
+    number = next((i for i, s in enumerate(campaign.stages, 1) if s.name == stage), 0)
+    return Path(campaign.out) / "campaign" / f"{number:02d}-{stage}"
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the folder; raises `ValueError` if another process works in it."""
+    handle = os.open(root / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise ValueError(f"another process works in {root}") from error
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""One stage of a campaign per file: `run(state)` reads the outputs of earlier stages and writes its own."""

@@ -1,0 +1,69 @@
+"""Train: sites train one learner or generator in common, from its initial weights or public prior.
+
+Settings:
+    kind, name, config: which part ("learner" or "generator").
+    prior: the public prior its weights start from, "" for none (a generator's config says that itself).
+    plan: the reserved DP plan as JSON, or null for the reference arm, which sites must allow.
+    rounds, steps: exchanges, and local steps in each; with a plan, rounds · steps are the plan's steps.
+    batch_size, learning_rate: local; `batch_size` counts without a plan only.
+    server_learning_rate, average: of `server.federate.ServerStep`.
+
+Writes `weights.safetensors` (what is trainable) and `round.json` (who took part in which exchange).
+"""
+
+from typing import Any
+
+from learning import arrays
+from learning.messages import Train
+from server.campaign import State
+from server.federate import ServerStep, federate
+from server.rounds import Weights
+
+WEIGHTS = "weights.safetensors"
+
+
+def run(state: State) -> None:
+    """Train for all exchanges, from the last checkpoint of a killed run where there is one."""
+    from synthesis.parts import build
+
+    told: dict[str, Any] = dict(state.stage.settings)
+    rounds, plan = told["rounds"], told["plan"]
+    if plan is not None and plan["steps"] != rounds * told["steps"]:
+        raise ValueError(
+            f"stage {state.stage.name!r}: the plan pays for {plan['steps']} steps, "
+            f"rounds={rounds} of steps={told['steps']} are {rounds * told['steps']}"
+        )
+    seed = state.campaign.seed
+    learner = build(told["kind"], told["name"], told["config"], seed=seed, prior=told["prior"])
+
+    def request(number: int, weights: Weights) -> Train:
+        return Train(
+            run=state.campaign.run,
+            stage=state.stage.name,
+            round=number,
+            kind=told["kind"],
+            name=told["name"],
+            config=told["config"],
+            prior=told["prior"],
+            plan=plan,
+            size=state.campaign.size,
+            steps=told["steps"],
+            batch_size=told["batch_size"],
+            learning_rate=told["learning_rate"],
+            seed=seed,
+            arrays=weights,
+        )
+
+    end = federate(
+        state.grid,
+        state.sites,
+        arrays.trainable(learner.module),
+        request,
+        rounds=rounds,
+        quorum=state.campaign.quorum,
+        seconds=state.campaign.seconds,
+        step=ServerStep(learning_rate=told["server_learning_rate"], average=told["average"]),
+        folder=state.folder,
+        progress=lambda n, words: state.tell(n / rounds, f"exchange {n} of {rounds}, {words}"),
+    )
+    arrays.write(state.folder / WEIGHTS, end.kept)
