@@ -1,0 +1,196 @@
+import dataclasses
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.evidence import Finding, Verdict, exact
+from evaluation.policy import Lane, Policy
+from evaluation.predicate import Number, PolicyRecord
+from evaluation.statement import Contradiction, ForeignPolicy, Predicate, Statement, read_time, write_time
+from synthesis.canonical import dumps, loads
+from tests.certified import EVIDENCE, NOW, empirical, formal, statement
+
+
+def changed(**changes: Any) -> Predicate:
+    return dataclasses.replace(statement().predicate, **changes)
+
+
+def test_whole_and_good_evidence_passes() -> None:
+    predicate = statement().predicate
+    assert predicate.verdict is Verdict.PASS
+    assert [(r.rule, r.verdict.value) for r in predicate.policy.evaluated_rules if r.required] == [
+        ("dp.eps", "PASS"),
+        ("dp.delta", "PASS"),
+        ("dp.covered", "PASS"),
+        ("disclosure", "PASS"),
+        ("utility.segmentation", "PASS"),
+        ("utility.view", "PASS"),
+    ]
+
+
+def test_a_statement_survives_the_wire() -> None:
+    stated = statement()
+    assert Statement.from_json(loads(dumps(stated.to_json()))) == stated
+
+
+REQUIRED = {rule.metric for rule in Policy.load("default").rules if Lane.FORMAL in rule.required}
+
+
+@given(st.sets(st.sampled_from(range(len(EVIDENCE)))))
+def test_a_statement_cannot_pass_while_a_required_finding_is_missing(kept: set[int]) -> None:
+    findings = [EVIDENCE[i] for i in sorted(kept)]
+    measured = {f.metric for f in findings} | {"dp.eps", "dp.delta_n", "dp.covered"}
+    assert (statement(findings).predicate.verdict is Verdict.PASS) == (measured >= REQUIRED)
+
+
+@given(st.sets(st.sampled_from(range(len(EVIDENCE)))))
+def test_nobody_can_write_a_better_verdict_by_hand(kept: set[int]) -> None:
+    honest = statement([EVIDENCE[i] for i in sorted(kept)]).predicate
+    for verdict in set(Verdict) - {honest.verdict}:
+        with pytest.raises(Contradiction, match="the policy applied to the findings says"):
+            dataclasses.replace(honest, verdict=verdict)
+
+
+def test_findings_dropped_after_the_decision_are_noticed() -> None:
+    predicate = statement().predicate
+    for i in range(len(predicate.findings)):
+        with pytest.raises(Contradiction):
+            dataclasses.replace(predicate, findings=predicate.findings[:i] + predicate.findings[i + 1 :])
+
+
+def test_the_formal_findings_come_from_the_dp_section_alone() -> None:
+    with pytest.raises(ValueError, match=r"'dp.eps' has two findings"):
+        statement([exact("dp.eps", 0.1), *EVIDENCE])
+    with pytest.raises(Contradiction, match="not those of the dp section"):
+        changed(dp=formal(eps=1.0, per_view={"server": 1.0, "public": 1.0, "release": 1.0}))
+
+
+def test_delta_is_held_against_the_largest_site() -> None:
+    (delta,) = (f for f in statement().predicate.findings if f.metric == "dp.delta_n")
+    assert delta.estimate is not None
+    assert delta.estimate.value == pytest.approx(1e-5 * 100)
+    assert statement(sites=()).predicate.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_policy_loosened_after_signing_is_noticed() -> None:
+    record = statement().predicate.policy
+    loose = record.text.replace("margin: 0.02", "margin: 0.20")
+    with pytest.raises(ForeignPolicy):
+        changed(policy=dataclasses.replace(record, text=loose))
+    tight = record.text.replace("value: 8", "value: 1")
+    with pytest.raises(Contradiction, match="says FAIL, not PASS"):
+        changed(
+            policy=PolicyRecord(digest=Policy.parse(tight).digest, text=tight, evaluated_rules=record.evaluated_rules)
+        )
+
+
+def test_the_empirical_lane_prints_no_epsilon_of_the_release() -> None:
+    predicate = statement(lane=Lane.EMPIRICAL).predicate
+    assert (predicate.dp.eps, predicate.dp.per_view["release"], predicate.dp.release_covered) == (None, None, False)
+    assert predicate.verdict is Verdict.PASS  # of the generator's ε; coverage is required in FORMAL only
+
+
+def test_without_any_dp_no_certificate_passes() -> None:
+    none = formal(
+        release_covered=False,
+        eps=None,
+        delta=None,
+        mechanisms=(),
+        per_view=dict.fromkeys(("server", "public", "release")),
+    )
+    for lane in (Lane.EMPIRICAL, Lane.NONE):
+        assert statement(lane=lane, dp=none).predicate.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("lane", "dp"), [(Lane.FORMAL, empirical), (Lane.EMPIRICAL, formal), (Lane.NONE, formal)])
+def test_lane_and_coverage_agree(lane: Lane, dp: Callable[[], Any]) -> None:
+    with pytest.raises(Contradiction, match="release_covered"):
+        statement(lane=lane, dp=dp())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eps": None},
+        {"release_covered": False},
+        {"per_view": {"server": 6.5, "public": 6.5, "release": None}},
+        {"per_view": {"server": 6.5}},
+        {"uncovered_steps": ("tau",)},
+        {"delta": None},
+    ],
+)
+def test_a_dp_section_cannot_contradict_itself(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"ε|per_view|uncovered"):
+        formal(**changes)
+
+
+@pytest.mark.parametrize("limits", [(), ("",), ("  ", "x")])
+def test_a_certificate_states_its_limits(limits: tuple[str, ...]) -> None:
+    with pytest.raises(Contradiction, match="limits"):
+        statement(limits=limits)
+
+
+@pytest.mark.parametrize("days", [-1, 0, 549])
+def test_a_certificate_lives_at_most_eighteen_months(days: int) -> None:
+    with pytest.raises(Contradiction, match="valid for"):
+        statement(valid_days=days)
+
+
+def test_numbers_that_are_none_stay_out_of_the_statement() -> None:
+    wild = Finding(metric="utility.view", estimate=Number(value=0.0, low=float("-inf"), high=0.1, n=9))
+    predicate = statement([*EVIDENCE[:3], wild]).predicate
+    assert predicate.findings[-1].estimate is None
+    assert predicate.verdict is Verdict.INCONCLUSIVE
+
+
+def _edit(document: dict[str, Any], path: str, value: object) -> None:
+    *way, last = path.split(".")
+    for step in way:
+        document = document[int(step)] if step.isdigit() else document[step]  # type: ignore[index]
+    if value is ...:
+        del document[last]
+    else:
+        document[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("_type", "https://in-toto.io/Statement/v0.1", "_type must be"),
+        ("predicateType", "x", "predicateType must be"),
+        ("more", 1, "exactly the fields"),
+        ("subject", {}, "subject must be a list"),
+        ("predicate.limits", ..., "field 'limits' is missing"),
+        ("predicate.more", 1, "unknown field 'more'"),
+        ("predicate.version", "1", r"predicate.version must be int"),
+        ("predicate.version", True, r"predicate.version must be int"),
+        ("predicate.version", 1.0, r"predicate.version must be int"),
+        ("predicate.dp.eps", "6.5", r"predicate.dp.eps must be a number"),
+        ("predicate.dp.eps", True, r"predicate.dp.eps must be a number"),
+        ("predicate.dp.eps", 10**400, r"predicate.dp.eps must be a finite number"),
+        ("predicate.dp.release_covered", 1, "must be bool"),
+        ("predicate.verdict", "pass", "must be one of PASS, FAIL, INCONCLUSIVE"),
+        ("predicate.verdict", [], "must be one of"),
+        ("predicate.audits.0.ci", [0.1], "must be a list of 2"),
+        ("predicate.dp.per_view", [], "must be an object"),
+        ("predicate.dp", None, "must be an object"),
+        ("predicate.issued", "2031-5-4T03:02:01Z", "is not a time like"),
+        ("predicate.issued", "yesterday", "does not match"),
+    ],
+)
+def test_a_malformed_statement_is_refused_by_the_name_of_the_field(path: str, value: object, says: str) -> None:
+    document = statement().to_json()
+    _edit(document, path, value)
+    with pytest.raises(ValueError, match=says):
+        Statement.from_json(document)
+
+
+@given(st.datetimes(min_value=NOW.replace(tzinfo=None, year=1900), max_value=NOW.replace(tzinfo=None, year=9000)))
+def test_times_survive_the_wire(moment: Any) -> None:
+    moment = moment.replace(microsecond=0, tzinfo=NOW.tzinfo)
+    assert read_time(write_time(moment)) == moment
+    assert write_time(moment + timedelta(microseconds=1)) == write_time(moment)
