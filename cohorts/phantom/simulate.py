@@ -7,6 +7,7 @@ however many subjects are simulated, and in whatever order.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,12 @@ class Examinations:
 
 
 def examinations(subjects: Sequence[int], *, seed: int, style: str, study: int = 0) -> Examinations:
-    """Call in subjects by number for their `study`-th study at the site `style`."""
+    """Call in subjects by number for their `study`-th study at the site `style`, whose people are its own."""
     here = scanner.site(style)
-    lives = [_stream(seed, _WHO, k) for k in subjects]
+    lives = [_stream(seed, style, _WHO, k) for k in subjects]
     body, life = _uniforms(lives, anatomy.DRAWS), _uniforms(lives, 2)
     female = life[:, 0] < here.female
-    visits = _uniforms([_stream(seed, _WHO, k, study) for k in subjects], len(scanner.KNOBS) + 3)
+    visits = _uniforms([_stream(seed, style, _WHO, k, study) for k in subjects], len(scanner.KNOBS) + 3)
     who = anatomy.draw(body, lvef=here.lvef_percent, small=female)
     if study > 0:
         who = anatomy.later(who, visits[:, -2:])
@@ -126,7 +127,7 @@ def conditions_with_style(
     """Draw as `conditions` does, with the knobs of the scanner each mask was drawn for: `(n, len(KNOBS))`."""
     _positive("n", n)
     exam = examinations(range(n), seed=seed, style="wide")
-    rngs = [_stream(seed, _SHAPE, k) for k in range(n)]
+    rngs = [_stream(seed, "wide", _SHAPE, k) for k in range(n)]
     choice, pose = _uniforms(rngs, 2), _uniforms(rngs, heart.POSE_DRAWS)
     which = (choice[:, 0] * len(views)).astype(np.int64)
     contracted = (choice[:, 1] < 0.5).astype(np.float32)
@@ -177,7 +178,7 @@ def film(
         Pixels and masks, `(n, frames, size, size)`, and the height and width of a pixel in mm, `(n, 2)`.
     """
     n, frames = phase.shape
-    probes = [_stream(seed, _PROBE, k, study, VIEWS.index(view), clip) for k in subjects]
+    probes = [_stream(seed, exam.style, _PROBE, k, study, VIEWS.index(view), clip) for k in subjects]
     pose = _uniforms(probes, heart.POSE_DRAWS)
     which = np.repeat(np.arange(n), frames)
     end_systole = motion.systole(exam.who.heart_rate_bpm)[:, None]
@@ -199,12 +200,12 @@ def film(
         fabric = echo.texture(probe)
         beams_x, beams_z = scanner.beams(style, *polar)
         around = echo.surroundings(view, settings[i], fabric, beams_x[0], beams_z[0])
-        grain = probe.standard_normal((2, *polar), dtype=np.float32) if frames > 2 else None
+        grain = speckle.scatterers(probe, *polar) if frames > 2 else None
         grey = np.empty((frames, *polar), np.uint8)
         for t in range(frames):
             row = i * frames + t
             masks[i, t] = heart.labels(hearts, row, x[i], z[0])
-            noise = probe.standard_normal((2, *polar), dtype=np.float32)
+            noise = speckle.scatterers(probe, *polar)
             if grain is not None:
                 noise *= np.sqrt(1 - _PERSISTENCE)
                 noise += np.sqrt(_PERSISTENCE) * grain[:, motion.carried(polar[0], *_descent(hearts, row, i * frames))]
@@ -230,8 +231,8 @@ def _positive(name: str, value: int) -> None:
         raise ValueError(f"{name}={value} must be at least 1")
 
 
-def _stream(seed: int, *key: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+def _stream(seed: int, style: str, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence((seed, crc32(style.encode())), spawn_key=key))
 
 
 def _uniforms(rngs: Sequence[np.random.Generator], count: int) -> Floats:
@@ -239,7 +240,7 @@ def _uniforms(rngs: Sequence[np.random.Generator], count: int) -> Floats:
 
 
 def _resolution(size: int) -> tuple[int, int]:
-    return (192, 112) if size <= 96 else (320, 144)
+    return (176, 104) if size <= 96 else (320, 144)
 
 
 def _descent(hearts: heart.Heart, row: int, rest: int) -> tuple[float, float, float]:
