@@ -113,6 +113,11 @@ def read(path: Path) -> Partition:
         raise UnreadableStudy(str(path), str(error)) from error
 
 
+def columns_of(rules: Sequence[SiteRule]) -> tuple[str, ...]:
+    """Return the columns that `rules` look at: what a reader must keep for them."""
+    return tuple(dict.fromkeys(condition.column for rule in rules for condition in rule.where))
+
+
 def by_columns(
     columns: Mapping[str, Mapping[str, str]],
     rules: Sequence[SiteRule],

@@ -28,6 +28,11 @@ def test_a_subject_goes_to_the_first_site_that_takes_it():
     assert by_columns(columns, GOOD_FIRST).sites == {"a": ("p1",), "b": ("p2",), "c": ("p3",)}
 
 
+def test_rules_say_which_columns_a_reader_must_keep():
+    assert partition.columns_of(GOOD_FIRST) == ("quality", "rate")
+    assert partition.columns_of(RULES["quality_and_rate"]) == ("image_quality_4ch", "frame_rate_hz_4ch")
+
+
 def test_several_conditions_must_all_hold_and_below_is_exclusive():
     rules = (
         SiteRule(
