@@ -20,13 +20,8 @@ from synthesis.canonical import dumps, loads
 
 COORDINATOR, SITE = "coordinator", "site"
 FIELD_PRIME = 2**255 - 19
-SMALL_ORDER = (
-    0,
-    1,
-    FIELD_PRIME - 1,
-    0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7,
-    0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
-)  # the y coordinates of the eight points whose order divides 8
+ORDER_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL_ORDER = (0, 1, FIELD_PRIME - 1, ORDER_EIGHT, FIELD_PRIME - ORDER_EIGHT)  # y of the points whose order divides 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +128,12 @@ class Trust:
         for identity, key in self.keys.items():
             if identity != key.key_id:
                 raise ValueError(f"the key of {key.name!r} is not the one its id {identity[:12]}… names")
-        if sum(self.thresholds.values()) < 1:
-            raise ValueError("thresholds must ask for at least one signature")
         for role, least in self.thresholds.items():
             names = {key.name for key in self.keys.values() if key.role == role}
             if not 0 <= least <= len(names):
                 raise ValueError(f"threshold {role}={least} lies outside 0..{len(names)}, the names of that role")
+        if sum(self.thresholds.values()) < 1:
+            raise ValueError("thresholds must ask for at least one signature")
         roles: dict[str, str] = {}
         for key in self.keys.values():
             if roles.setdefault(key.name, key.role) != key.role:

@@ -1,6 +1,8 @@
 """`pericard verify`: is this release the certified one, whole, and by whom? Needs no network and no array library."""
 
+import io
 import json
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,9 @@ def verify(folder: Path, *, trust: Path | None, as_json: bool) -> int:
         0 authentic and whole, whatever the certificate's own verdict; 5 a file cannot be read; 6 something is not as
         signed, and is named.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no ε must not turn a good release into a crash
+            stream.reconfigure(errors="backslashreplace")
     now = datetime.now(UTC)
     try:
         next(folder.iterdir(), None)
