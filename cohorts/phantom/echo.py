@@ -81,7 +81,7 @@ def surroundings(view: View, setting: Mapping[str, float], fabric: Texture, x: F
     tissue_db = setting["texture_db"] * (coarse + streaks)
     # Lung and diaphragm: the inferior side of A2C and the lateral side of A4C are often the brightest of the picture.
     aside = {View.A2C: -across, View.A4C: across}.get(view, np.zeros_like(across))
-    tissue_db += (4 + 3 * fabric.wall[0]) * np.clip(1.6 * aside - 0.3, 0, 1) * np.minimum(1, 1.6 * r)
+    tissue_db += (5 + 4 * fabric.wall[0]) * np.clip(1.6 * aside - 0.3, 0, 1) * np.minimum(1, 1.6 * r)
     tissue = _power(tissue_db)
     layered = np.sqrt(tissue)
 
@@ -89,7 +89,8 @@ def surroundings(view: View, setting: Mapping[str, float], fabric: Texture, x: F
     veil += _power(setting["clutter_db"]) * np.exp(-r * 9) * (0.6 + 0.4 * streaks**2)
     veil += 300 * np.exp(-r * 70)
     behind = np.exp(-(((r - 0.93 + 0.02 * fabric.rays[0] + 0.05 * across**2) / 0.045) ** 2))
-    veil += _power(setting["far_db"]) * behind * np.minimum(tissue, 10)
+    patches = 4 * (_spline(lines, RAYS) @ fabric.wall[::-1])
+    veil += _power(setting["far_db"] + patches - 3) * behind * np.minimum(tissue * layered, 10)
 
     shadow = np.maximum(_spline(lines, RAYS) @ fabric.rays - 0.4, 0) * np.minimum(1, 2 * r)
     loss = setting["dropout"] * (5 * shadow + 8 * across**4)
@@ -107,7 +108,7 @@ def amplitude(heart: Heart, i: int, setting: Mapping[str, float], fabric: Textur
     inner = heart.inner[i].take(at.toward)
     through = (at.radius - inner) / (heart.outer[i].take(at.toward) - inner)
     bins = np.clip((through - _FIRST) * _PER_WALL, 0, _BINS - 1).astype(np.int32)
-    wall, edge, outside = _profiles()
+    wall, edge, outside = _profiles(fabric)
     muscle, shine = _brightness(heart, i, setting, fabric)
     above = np.clip(0.5 - 0.5 * at.below, 0, 1)
     interfaces = wall.take(bins) * muscle.take(at.toward)
@@ -121,13 +122,16 @@ def amplitude(heart: Heart, i: int, setting: Mapping[str, float], fabric: Textur
         inside = _inside_atrium(heart, i, at)
         below = 1 - above
         flesh *= 1 - np.clip(inside * 0.4 + 0.5, 0, 1) * below
-        interfaces += (0.12 * bright) / (1 + np.square(0.8 * inside + 1.2)) * below
+        # The back wall lies across the beam and shines, the side walls lie along it.
+        across_beam = 0.2 + np.clip(at.below * (1 / float(heart.atrium_length[i])), 0, 1.1) ** 3
+        interfaces += (0.22 * bright) / (1 + np.square(0.8 * inside + 1.2)) * (below * across_beam)
         interfaces += bright * _valve(heart, i, at.across, at.below)
         rest = np.maximum(below, rest) * np.clip(-inside * 0.5 - 1.0, 0, 1)
     for u, v, a, b in heart.pools[i].tolist():
-        q = 1 - np.square((at.along - u) / a) - np.square((at.across - v) / b)
+        deep = (at.along - u) * (1 / a)
+        q = 1 - np.square(deep) - np.square((at.across - v) * (1 / b))
         flesh *= 1 - np.clip(q * 4 + 0.5, 0, 1) * rest
-        interfaces += (0.08 * bright) / (1 + np.square(q * 9 + 0.6)) * rest
+        interfaces += (0.10 * bright) / (1 + np.square(q * 9 + 0.6)) * (rest * np.clip(0.3 + deep, 0.15, 1.2))
 
     power = flesh * around.tissue
     power *= _power(setting["tissue_db"])
@@ -152,12 +156,15 @@ def _spline(points: int, knots: int) -> Floats:
     return out
 
 
-@lru_cache(maxsize=1)
-def _profiles() -> tuple[Floats, Floats, Floats]:
-    """Muscle, its bright layers, and the tissue outside, by depth through the wall (0 inner, 1 outer surface)."""
+def _profiles(fabric: Texture) -> tuple[Floats, Floats, Floats]:
+    """Muscle, its bright layers, and the tissue outside, by depth through the wall (0 inner, 1 outer surface).
+
+    Where in the wall the fibres shine, and how thin that layer is, differs from window to window.
+    """
+    layer, fine = 0.55 + 0.2 * np.tanh(fabric.wall[1]), 0.2 + 0.08 * np.tanh(fabric.wall[2])
     wall = np.clip((_T + 0.08) / 0.2, 0, 1) * np.clip((1.12 - _T) / 0.2, 0, 1)
-    edge = 0.3 * np.exp(-(((_T - 0.1) / 0.14) ** 2)) + 0.5 * np.exp(-(((_T - 1.05) / 0.16) ** 2))
-    edge += 0.45 * np.exp(-(((_T - 0.5) / 0.28) ** 2))
+    edge = 0.2 * np.exp(-(((_T - 0.1) / 0.14) ** 2)) + 0.35 * np.exp(-(((_T - 1.05) / 0.16) ** 2))
+    edge += 0.7 * np.exp(-(((_T - layer) / fine) ** 2))
     outside = np.clip((_T - 0.9) / 0.25, 0, 1)
     return wall.astype(np.float32), edge.astype(np.float32), outside.astype(np.float32)
 
@@ -176,7 +183,9 @@ def _brightness(heart: Heart, i: int, setting: Mapping[str, float], fabric: Text
     septal = 0 if heart.view is View.PSAX else np.clip(-2.5 * _ANGLE, -1, 1) * (np.abs(_ANGLE) < 1.6)
     fade = setting["dropout"] * (1 - head_on) * (1 - 0.6 * np.clip(septal, 0, 1))
     muscle = _power(-7 * fade + 2.5 * mottle * (0.4 + setting["dropout"]) + 1.5 * septal)
-    shine = _power(setting["specular_db"] - 6 * (1 - head_on) - 12 * fade + 3 * mottle + 3 * septal - 3)
+    apical = 0 if heart.view is View.PSAX else np.clip(1 - np.abs(_ANGLE) / 0.8, 0, 1)
+    shine_db = setting["specular_db"] - 5 * (1 - head_on) - 12 * fade + 3 * mottle + 3 * septal - 9 * apical - 3
+    shine = _power(shine_db)
     return muscle, shine
 
 
@@ -198,6 +207,6 @@ def _valve(heart: Heart, i: int, across: Floats, below: Floats) -> Floats:
     along = (1 - aside) * (1 / closed)
     sheet = 0.5 / (1 + np.square((below + dip * np.clip(along, 0, 1)) * (0.9 / (1 + dip / half))))
     sheet *= (along > -0.05) & (along < 1.0 + 1e-3)
-    hinge = np.square((aside - 1.08) * (half / 3.5)) + np.square(below * (1 / 3.0))
-    out: Floats = sheet + 0.8 / (1 + hinge * hinge)
+    hinge = np.square((aside - 1.15) * (half / 3.5)) + np.square(below * (1 / 3.0))
+    out: Floats = sheet + 0.6 / (1 + hinge * hinge)
     return out

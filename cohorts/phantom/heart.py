@@ -206,8 +206,8 @@ def _pools(
     size = 0.8 + 0.5 * draws[:, 0]
     wall_left, wall_right = left - thick[:, 10], right + thick[:, -10]
     if view is View.A4C:
-        rv = (length - 0.30 * w, wall_left - 0.17 * w * size, 0.44 * w, 0.27 * w * size)
-        ra = (length + 0.26 * w, left - (0.20 + 0.08 * draws[:, 1]) * w, 0.27 * w * size, 0.22 * w * size)
+        rv = (length - 0.28 * w, wall_left - 0.2 * w * size, 0.46 * w, 0.32 * w * size)
+        ra = (length + 0.28 * w, left - (0.22 + 0.08 * draws[:, 1]) * w, 0.29 * w * size, 0.25 * w * size)
         pools = (rv, ra)
     elif view is View.A2C:
         shown = 0.04 + 0.08 * draws[:, 2]

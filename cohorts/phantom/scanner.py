@@ -11,21 +11,21 @@ Floats = NDArray[np.floating[Any]]
 # Every knob of a scanner runs over [-1, 1]; here is what its ends mean. One table, so that a generator can be
 # conditioned on exactly what was rendered.
 KNOBS: dict[str, tuple[float, float]] = {
-    "gain": (0.24, 0.60),  # where muscle falls in the window, black 0 to white 1
+    "gain": (0.22, 0.56),  # where muscle falls in the window, black 0 to white 1
     "dynamic_range_db": (38.0, 66.0),
     "gamma": (0.8, 1.3),
     "lateral_grain": (0.2, 1.0),
-    "smoothing": (0.05, 1.0),
-    "attenuation_db": (-14.0, 8.0),
+    "smoothing": (0.05, 0.9),
+    "attenuation_db": (-12.0, 12.0),
     "clutter_db": (-8.0, 14.0),  # of the near field, over muscle, as all levels below
     "haze_db": (-24.0, -2.0),
     "dropout": (0.0, 1.0),
-    "specular_db": (8.0, 28.0),
+    "specular_db": (10.0, 34.0),
     "texture_db": (1.0, 5.0),
     "half_angle_deg": (33.0, 48.0),
     "noise_db": (-40.0, -13.0),
     "tissue_db": (-8.0, 5.0),
-    "far_db": (-12.0, 16.0),
+    "far_db": (-12.0, 20.0),
     "depth": (0.0, 1.0),
 }
 

@@ -51,14 +51,19 @@ def envelope_power(amplitude: Floats, noise: Floats, *, lateral: float, axial: f
     return out
 
 
-def _three_taps(field: Floats, tap: float, *, axis: int) -> Floats:
+def _three_taps(field: Floats, tap: float, *, axis: int, hold: bool = False) -> Floats:
+    """Return `field` plus `tap` times its neighbours along `axis`; outside it is zero, or as the border (`hold`)."""
     out = field.copy()
-    before = [slice(None)] * field.ndim
-    after = [slice(None)] * field.ndim
+    before: list[slice] = [slice(None)] * field.ndim
+    after = before.copy()
     before[axis], after[axis] = slice(None, -1), slice(1, None)
     side = field * np.float32(tap)
     out[tuple(before)] += side[tuple(after)]
     out[tuple(after)] += side[tuple(before)]
+    if hold:
+        for end in (slice(None, 1), slice(-1, None)):
+            before[axis] = end
+            out[tuple(before)] += side[tuple(before)]
     return out
 
 
@@ -86,10 +91,9 @@ def compress(
     power *= 10 / np.log(10) / dynamic_range_db
     power += gain
     if smoothing > 0:
-        power = _three_taps(_three_taps(power, smoothing, axis=0), smoothing, axis=1)
-        power *= 1 / (1 + 2 * smoothing) ** 2
-        power[[0, -1]] *= (1 + 2 * smoothing) / (1 + smoothing)
-        power[:, [0, -1]] *= (1 + 2 * smoothing) / (1 + smoothing)
+        for axis in (0, 1, 0, 1):
+            power = _three_taps(power, smoothing, axis=axis, hold=True)
+        power *= 1 / (1 + 2 * smoothing) ** 4
     np.clip(power, 0.0, 1.0, out=power)
     if gamma != 1:
         np.power(power, np.float32(gamma), out=power)
