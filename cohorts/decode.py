@@ -143,7 +143,7 @@ def _read_still(path: Path) -> NDArray[np.uint8]:
     with _open_still(path) as image:
         if image.mode not in _GREY_MODES:
             raise ValueError(f"has more than 8 bits of grey (mode {image.mode}); window it to 8 bits first")
-        if image.has_transparency_data:
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise ValueError("is transparent; flatten it first")
         colours = image.convert("RGB") if image.mode == "P" else image
         return np.array(colours.convert("L"), dtype=np.uint8)

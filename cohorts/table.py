@@ -43,15 +43,15 @@ class Row:
             self.refuse(f"{column}={text!r} is not a whole number from 0")
         return int(text) if text else None
 
-    def path(self, column: str, root: Path) -> Path:
-        """Return the file that the cell names beneath the resolved `root`.
+    def path(self, column: str, root: Path, pattern: str = "{}") -> Path:
+        """Return the file beneath the resolved `root` that `pattern` names, {} being the cell.
 
         Raises:
             UnreadableStudy: the cell is blank, or the name leads out of `root`: by `..`, an absolute path or a link.
         """
         text = self.required(column)
         try:
-            path = (root / text).resolve()
+            path = (root / pattern.replace("{}", text)).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links
             self.refuse(f"{column}={text!r} is no path: {error}")
         return path if path.is_relative_to(root) else self.refuse(f"{column}={text!r} leads out of the root {root}")

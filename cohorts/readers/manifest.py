@@ -31,8 +31,10 @@ class Manifest:
         study: column that tells the examinations of one subject apart; "" where there is one each.
         view: column of the view; "" where the table has none.
         phase: column of ED or ES; "" where the table has none.
-        image: column of the file of grey values, relative to `root`.
+        image: column of the file of grey values.
         mask: column of the file of labels 0..3; "" where the table has none.
+        image_path: where in `root` that file is, {} being the cell: "Videos/{}.avi".
+        mask_path: the same for masks.
         lvef: column of the ejection fraction in percent; "" where the table has none.
         ed_frame: column of the index of end diastole in a video, counted from 0.
         es_frame: column of the index of end systole in a video, counted from 0.
@@ -55,6 +57,8 @@ class Manifest:
     phase: str = "phase"
     image: str = "image"
     mask: str = "mask"
+    image_path: str = "{}"
+    mask_path: str = "{}"
     lvef: str = "ef_reported"
     ed_frame: str = ""
     es_frame: str = ""
@@ -73,6 +77,9 @@ class Manifest:
         for name in ("table", "subject", "image"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; a manifest needs it")
+        for name in ("image_path", "mask_path"):
+            if "{}" not in getattr(self, name):
+                raise ValueError(f"{name}={getattr(self, name)!r} must hold {{}}, where the cell goes")
         if len(self.separator) != 1:
             raise ValueError(f"separator={self.separator!r} must be one character")
         for word, view in self.view_names.items():
@@ -170,8 +177,8 @@ class Manifest:
             study=f"{subject}\0{row.text(self.study)}",
             view=self._view(row),
             phase=phase,
-            image=row.path(self.image, root),
-            mask=row.path(self.mask, root) if row.text(self.mask) else None,
+            image=row.path(self.image, root, self.image_path),
+            mask=row.path(self.mask, root, self.mask_path) if row.text(self.mask) else None,
             lvef_percent=row.number(self.lvef, 0, 100),
             ed_frame=row.index(self.ed_frame),
             es_frame=row.index(self.es_frame),

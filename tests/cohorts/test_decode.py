@@ -51,6 +51,12 @@ def test_colour_becomes_luma(tmp_path):
     assert read_pixels(save(tmp_path / "a.png", rgb)).pixels[0, :, 0].tolist() == [76, 124]
 
 
+def test_an_opaque_alpha_channel_changes_nothing(tmp_path):
+    rgba = np.full((2, 3, 4), 255, np.uint8)
+    rgba[..., :3] = 77
+    assert np.all(read_pixels(save(tmp_path / "a.png", rgba)).pixels == 77)
+
+
 def test_a_palette_is_looked_up_for_grey_values_and_left_alone_for_labels(tmp_path):
     image = Image.fromarray(LABELS).convert("P")
     image.putpalette([0, 0, 0, 50, 50, 50, 100, 100, 100, 150, 150, 150])

@@ -148,6 +148,15 @@ def test_a_table_without_masks_phases_views_and_labels_is_enough(folder):
     assert [(c.view, c.masks, c.ed_frame, len(c.pixels)) for c in study.clips] == [(None, None, None, 1)] * 2
 
 
+def test_a_cell_may_be_a_part_of_the_path(folder):
+    root, rows = folder
+    bare = [row | {"image": row["image"][:-4], "mask": row["mask"][3:-4]} for row in rows[:4]]
+    write_table(root, bare)
+    study = study_of(read(root, image_path="{}.png", mask_path="p1/{}.png"))
+    assert study.clips[1].masks[1, 1, 1] == 3
+    refused(root, r"line 2: image='p1/2CH_ED' leads out of the root", image_path="../../{}.png")
+
+
 def test_blank_cells_are_unknown_and_never_guessed(folder):
     root, rows = folder
     rows[0] |= {"mask": "", "ef_reported": ""}
@@ -408,6 +417,7 @@ def test_a_partition_of_another_table_is_refused(folder):
     [
         ({"subject": ""}, "subject is empty"),
         ({"image": ""}, "image is empty"),
+        ({"image_path": "Videos"}, "image_path='Videos' must hold {}, where the cell goes"),
         ({"separator": ", "}, "separator=', ' must be one character"),
         ({"view_names": {"2CH": "A2X"}}, r"view_names\['2CH'\]='A2X' is no view; known: A2C, A4C, PLAX, PSAX"),
         ({"origin": "dream"}, "origin='dream' is unknown; known: real, phantom, synthetic"),
