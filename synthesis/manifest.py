@@ -13,12 +13,15 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from synthesis.canonical import dumps, loads
 
 MANIFEST = "manifest.json"
 LEAF, NODE = b"\x00", b"\x01"
+CHUNK = 1 << 20
+OPENING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+RESERVED = frozenset('\\:*?"<>|')  # characters that some file system or shell takes for something else
 
 
 class MalformedManifest(ValueError):
@@ -174,11 +177,15 @@ def merkle_root(leaves: list[bytes]) -> bytes:
 
 def _hash(folder: Path, name: str) -> tuple[int, str]:
     # The file may have become a link since it was listed: O_NOFOLLOW decides at the moment of opening.
-    with open(os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:  # noqa: PTH123
+    path = f"{folder}/{name}"
+    digest, size = hashlib.sha256(), 0
+    with open(os.open(path, OPENING), "rb", buffering=0) as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise StrangeFile(name, "not a plain file")
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
 
 
 def _entry(item: object) -> Entry:
@@ -191,10 +198,9 @@ def _entry(item: object) -> Entry:
 
 
 def _is_portable(path: str) -> bool:
-    parts = path.split("/")
     return (
-        all(part not in ("", ".", "..") for part in parts)
-        and not any(unicodedata.category(c).startswith("C") or c in '\\:*?"<>|' for c in path)
-        and unicodedata.normalize("NFC", path) == path
-        and PurePosixPath(path).as_posix() == path
+        not {"", ".", ".."} & set(path.split("/"))
+        and path.isprintable()
+        and not RESERVED & set(path)
+        and unicodedata.is_normalized("NFC", path)
     )
