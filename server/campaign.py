@@ -23,6 +23,7 @@ from flwr.serverapp import Grid
 from learning import durable
 from learning.messages import Greeting
 from learning.schema import canonical
+from server.failure import FILE, write_failure
 from server.progress import Journal, Progress
 from server.rounds import discover
 
@@ -165,24 +166,29 @@ def run(grid: Grid, campaign: Campaign, progress: Progress) -> None:
     root.mkdir(parents=True, exist_ok=True)
     with _alone(root):
         _claim(root, campaign)
-        told = Journal(root, progress)
-        greetings = discover(grid, quorum=campaign.quorum, seconds=campaign.seconds)
-        for stage in campaign.stages:
-            folder = _folder(campaign, stage.name)
-            if _finished(folder):
-                told(stage.name, 1.0, "done before")
-                continue
-            folder.mkdir(exist_ok=True)
-            for torn in folder.glob("*.part"):
-                torn.unlink()
-            told(stage.name, 0.0, "begins")
-            body = importlib.import_module(f"server.stages.{stage.do}")
-            state = State(
-                grid=grid, campaign=campaign, greetings=greetings, stage=stage, folder=folder, progress=told
-            )  # fmt: skip
-            body.run(state)
-            durable.write(folder / DONE, canonical({"files": _digests(folder)}).encode())
-            told(stage.name, 1.0, "done")
+        (root / FILE).unlink(missing_ok=True)
+        try:
+            _run(grid, campaign, Journal(root, progress))
+        except Exception as error:
+            write_failure(root, error)
+            raise
+
+
+def _run(grid: Grid, campaign: Campaign, told: Progress) -> None:
+    greetings = discover(grid, quorum=campaign.quorum, seconds=campaign.seconds)
+    for stage in campaign.stages:
+        folder = _folder(campaign, stage.name)
+        if _finished(folder):
+            told(stage.name, 1.0, "done before")
+            continue
+        folder.mkdir(exist_ok=True)
+        for torn in folder.glob("*.part"):
+            torn.unlink()
+        told(stage.name, 0.0, "begins")
+        body = importlib.import_module(f"server.stages.{stage.do}")
+        body.run(State(grid=grid, campaign=campaign, greetings=greetings, stage=stage, folder=folder, progress=told))
+        durable.write(folder / DONE, canonical({"files": _digests(folder)}).encode())
+        told(stage.name, 1.0, "done")
 
 
 def resumed(out: Path) -> Campaign | None:

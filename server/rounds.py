@@ -29,12 +29,10 @@ KNOWN_CODES = {int(code): code.name for code in Code}
 
 
 class QuorumLost(RuntimeError):
-    """Fewer sites answered than the campaign needs."""
+    """Fewer sites answered than the campaign needs; `failed` says of the others with which code."""
 
-    def __init__(self, what: str, answered: Iterable[str], failed: Mapping[str, str], quorum: int) -> None:
-        why = "; ".join(f"{site}: {reason}" for site, reason in failed.items()) or "nobody else is there"
-        got = ", ".join(answered) or "no site"
-        super().__init__(f"{what}: {got} answered, the quorum is {quorum} ({why})")
+    def __init__(self, words: str, failed: Mapping[str, str]) -> None:
+        super().__init__(words)
         self.failed = dict(failed)
 
 
@@ -118,7 +116,12 @@ def ask(
         del failed[site]
     answers = Answers(replies=dict(sorted(replies.items())), failed=dict(sorted(failed.items())))
     if len(replies) < quorum:
-        raise QuorumLost(f"{next(iter(kinds.values()), 'exchange')} {group}".strip(), replies, answers.failed, quorum)
+        why = "; ".join(f"{site}: {reason}" for site, reason in answers.failed.items()) or "nobody else is there"
+        what = f"{next(iter(kinds.values()), 'exchange')} {group}".strip()
+        raise QuorumLost(
+            f"{what}: {', '.join(answers.replies) or 'no site'} answered, the quorum is {quorum} ({why})",
+            answers.failed,
+        )
     return answers
 
 

@@ -93,12 +93,12 @@ def reserve_stage(*plans: DpPlan) -> Stage:
     return Stage(name="reserve", do="reserve", settings={"plans": [plan.to_json() for plan in plans]})
 
 
-def train_stage(name: str = "views", *, plan: DpPlan | None = PLAN, **changes: Any) -> Stage:
+def train_stage(stage: str = "views", *, plan: DpPlan | None = PLAN, **changes: Any) -> Stage:
     settings: dict[str, Any] = {
         "kind": "learner", "name": "tiny", "config": {}, "prior": "", "plan": plan.to_json() if plan else None,
         "rounds": 3, "steps": 2, "batch_size": 8, "learning_rate": 0.5, "server_learning_rate": 1.0, "average": 0.0,
     }  # fmt: skip
-    return Stage(name=name, do="train", settings=settings | changes)
+    return Stage(name=stage, do="train", settings=settings | changes)
 
 
 def campaign(out: Path, *stages: Stage, **changes: Any) -> Campaign:

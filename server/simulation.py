@@ -1,0 +1,133 @@
+"""The simulation backend: the same campaign through `flwr run` on a SuperLink of its own, with Flower's engine on Ray.
+
+The SuperLink starts in an empty folder (workers import from the folder it was started in before they look into the
+bundle, flower.md 2.1), with its own home and ports, and everything it started is ended with it. `flwr run` reports
+success before anything ran: only `flwr ls` says how it ended.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from evaluation.provenance import PACKAGES, SUFFIXES, code_root
+from server.campaign import Campaign
+from server.failure import read_failure
+from server.progress import Follower, Progress, silent
+from server.superlink import CONNECTION, SimulationFailed, SuperLink, superlink
+from synthesis import priors
+
+OFFLINE = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+POLL_SECONDS = 2.0
+BUNDLE = """[project]
+name = "pericard"
+version = "{version}"
+description = "Pericard"
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "pericard"
+fab-include = {include}
+
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
+
+[tool.flwr.app.config]
+campaign = ""
+"""
+
+
+def run_simulation(
+    campaign: Campaign,
+    sites: Path,
+    *,
+    progress: Progress = silent,
+    seconds: float = 24 * 3600,
+    gpus_per_site: float = 0.0,
+) -> None:
+    """Run `campaign` over the site folders in `sites`, and leave no process behind.
+
+    Args:
+        campaign: `out` must be an absolute path.
+        sites: folder of site folders; the k-th by name is virtual node k.
+        progress: told how far it is.
+        seconds: longest time for it all.
+        gpus_per_site: what Ray reserves for each virtual site.
+
+    Raises:
+        QuorumLost, ValueError: what the campaign raised.
+        SimulationFailed: if anything else kept the run from completing.
+    """
+    if not Path(campaign.out).is_absolute():
+        raise ValueError(f"out={campaign.out!r} must be absolute: the campaign runs in another process")
+    n_sites = len(list(sites.glob("*/site.yaml")))
+    resources = f"client-resources-num-cpus=1 client-resources-num-gpus={gpus_per_site}"
+    follower = Follower(Path(campaign.out) / "campaign")
+    with tempfile.TemporaryDirectory(prefix="pericard-", ignore_cleanup_errors=True) as scratch:
+        root = Path(scratch)
+        write_bundle(root / "app")
+        # A TOML basic string is quoted as a JSON string is.
+        quoted = json.dumps(campaign.to_json(), ensure_ascii=False)
+        (root / "run.toml").write_text(f"campaign = {quoted}\n", encoding="utf-8")
+        with superlink(root, _environment(root, sites, campaign.threads)) as link:
+            started = link.flwr(
+                "run", str(root / "app"), CONNECTION, "-c", str(root / "run.toml"),
+                "--federation-config", f"num-supernodes={n_sites} {resources} init-args-log-to-driver=false",
+            )  # fmt: skip
+            status = _follow(link, str(started["run-id"]), follower, progress, time.monotonic() + seconds)
+            if status != "finished:completed":
+                if (failure := read_failure(Path(campaign.out))) is not None:
+                    raise failure
+                raise SimulationFailed(f"the run is {status!r}; the log ends:\n{link.log()}")
+
+
+def _follow(link: SuperLink, run_id: str, follower: Follower, progress: Progress, deadline: float) -> str:
+    """Pass progress on until the run has ended or the deadline is over; return its status."""
+    while True:
+        for stage, fraction, words in follower:
+            progress(stage, fraction, words)
+        (row,) = link.flwr("ls", CONNECTION, "--run-id", run_id)["runs"]
+        if row["status"].startswith("finished") or time.monotonic() > deadline:
+            for stage, fraction, words in follower:
+                progress(stage, fraction, words)
+            return str(row["status"])
+        time.sleep(POLL_SECONDS)
+
+
+def write_bundle(app: Path) -> None:
+    """Put our packages into `app` as a Flower app: the files that the code digest covers, and no others."""
+    from importlib.metadata import version
+
+    source = code_root()
+    for package in PACKAGES:
+        for path in (source / package).rglob("*"):
+            if path.suffix in SUFFIXES and path.is_file():
+                target = app / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+    patterns = [f"/{p}/**/*{s}" for p in PACKAGES for s in SUFFIXES if any((app / p).rglob(f"*{s}"))]
+    (app / "pyproject.toml").write_text(BUNDLE.format(version=version("pericard"), include=json.dumps(patterns)))
+
+
+def _environment(root: Path, sites: Path, threads: int) -> dict[str, str]:
+    own = {
+        "FLWR_HOME": str(root / "home"),
+        "PERICARD_SITES": str(sites.resolve()),
+        "PERICARD_PRIORS": str(priors.folder().resolve()),
+        "OMP_NUM_THREADS": str(threads),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "NO_COLOR": "1",
+        "RAY_TMPDIR": str(root),
+    }
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("FLWR_")}
+    return kept | OFFLINE | own

@@ -1,0 +1,44 @@
+"""Sample: draw candidates from the trained generator. Post-processing: it opens no real study and costs no privacy.
+
+Settings:
+    name, config: of the generator.
+    trained: the stage that trained it.
+    subjects: synthetic subjects to draw, each with every view at ED and ES.
+
+The shapes come from the phantom's public shape model. The phantom's own pictures of the very same shapes are kept
+beside the candidates: the arm "phantom" of every task differs from the arm "release" in appearance alone.
+
+Writes `candidates.safetensors` and `phantoms.safetensors`.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from cohorts import frames as table
+from learning import arrays
+from server.campaign import State
+from server.stages.train import WEIGHTS
+
+CANDIDATES, PHANTOMS = "candidates.safetensors", "phantoms.safetensors"
+
+
+def run(state: State) -> None:
+    """Draw all candidates; candidate k depends on the seed and k alone."""
+    from cohorts.phantom import simulate
+    from synthesis.generators import GENERATORS
+
+    told: dict[str, Any] = dict(state.stage.settings)
+    generator = GENERATORS[told["name"]](**told["config"]).build()
+    arrays.load(generator.module, arrays.read(state.output(told["trained"], WEIGHTS)))
+    state.tell(0.0, "shapes from the public shape model")
+    phantoms = simulate.stills(told["subjects"], seed=state.campaign.seed, size=state.campaign.size)
+    conditions = dataclasses.replace(phantoms, pixels=np.zeros_like(phantoms.pixels))
+    pixels = generator.sample(
+        conditions,
+        seed=state.campaign.seed,
+        progress=lambda k, n: state.tell(k / n, f"{k} of {n} frames"),
+    )
+    table.write(state.folder / PHANTOMS, phantoms)
+    table.write(state.folder / CANDIDATES, dataclasses.replace(conditions, pixels=pixels))

@@ -1,0 +1,111 @@
+"""Utility: is the release good for this task? Models trained here on what is public are tested at the sites.
+
+Settings:
+    task, config: which task, and how every arm is trained.
+    screened: the stage that released.
+    federated: the stage that trained the same network in common on real members, or "" for none; and
+    federated_part: {kind, name, config, prior} of what that stage trained.
+
+Arms: "release" and "phantom" are trained here; "federated" comes from its stage; each site trains "local" on its own
+members. All are tested on test subjects, who were in no training. Writes `scores.json`: per metric and arm the
+pooled estimate, and the paired differences release minus arm.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cohorts import frames as table
+from learning import arrays
+from privacy.estimate import Estimate
+from server.campaign import State
+from server.stages.sample import PHANTOMS
+from server.stages.screen import RELEASED
+from server.stages.train import WEIGHTS
+
+SCORES = "scores.json"
+RELEASE, PHANTOM, FEDERATED, LOCAL = "release", "phantom", "federated", "local"
+
+
+def run(state: State) -> None:
+    """Train the public arms, have all arms scored at the sites, pool."""
+    from evaluation.tasks import TASKS
+    from learning.learner import fit
+    from learning.messages import Score, Scores
+    from server.rounds import Answers, ask
+
+    told: dict[str, Any] = dict(state.stage.settings)
+    task = TASKS[told["task"]](**told["config"])
+    arms = {}
+    for k, (arm, file) in enumerate(((RELEASE, RELEASED), (PHANTOM, PHANTOMS))):
+        learner = task.learner()
+        fit(
+            learner,
+            table.read(state.output(told["screened"], file)),
+            steps=task.steps,
+            batch_size=task.batch_size,
+            learning_rate=task.learning_rate,
+            seed=state.campaign.seed,
+            progress=lambda i, n, k=k, arm=arm: state.tell((k + i / n) / 4, f"training on the {arm}"),  # type: ignore[misc]
+        )
+        arms[arm] = arrays.trainable(learner.module)
+    if told["federated"]:
+        arms[FEDERATED] = _federated(state)
+    request = Score(
+        run=state.campaign.run,
+        stage=state.stage.name,
+        task=told["task"],
+        config=told["config"],
+        size=state.campaign.size,
+        seed=state.campaign.seed,
+        arms=arms,
+    )
+    state.tell(0.5, "each site trains on its own and tests all arms")
+    answers: Answers[Scores] = ask(
+        state.grid,
+        state.sites,
+        lambda _: request,
+        quorum=state.campaign.quorum,
+        seconds=state.campaign.seconds,
+    )
+    replies = list(answers.replies.values())
+    names = sorted({*arms, LOCAL})
+    state.write_json(
+        SCORES,
+        {
+            "task": told["task"],
+            "primary": task.primary,
+            "sites": list(answers.replies),
+            "arms": {arm: _pooled([r.scores[arm] for r in replies]) for arm in names},
+            "gains": {arm: _pooled([_gain(r.differences, arm) for r in replies]) for arm in names if arm != RELEASE},
+        },
+    )
+
+
+def _federated(state: State) -> arrays.Arrays:
+    """Return all weights of the network that the sites trained in common."""
+    from synthesis.parts import build
+
+    part = state.stage.settings["federated_part"]
+    learner = build(part["kind"], part["name"], part["config"], seed=state.campaign.seed, prior=part["prior"])
+    arrays.load(learner.module, arrays.read(state.output(state.stage.settings["federated"], WEIGHTS)))
+    return arrays.state(learner.module)
+
+
+def _gain(differences: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
+    """Return release minus `arm` from the site's differences, which are in alphabetical order."""
+    if arm > RELEASE:
+        found: Mapping[str, Any] = differences[RELEASE][arm]
+        return found
+    return {metric: {**cell, "mean": -cell["mean"]} for metric, cell in differences[arm][RELEASE].items()}
+
+
+def _pooled(parts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Pool each metric over the sites that could say it: means weighted by their number of subjects."""
+    from privacy.estimate import pool
+
+    found = {}
+    for metric in sorted({m for part in parts for m in part}):
+        cells = [part[metric] for part in parts if metric in part]
+        estimate: Estimate = pool([(c["mean"], c["standard_error"], int(c["n"])) for c in cells])
+        found[metric] = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+    return found

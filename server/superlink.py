@@ -1,0 +1,134 @@
+"""A SuperLink of our own on loopback: started for one run, asked by Flower's command line, ended with its children."""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONNECTION = "pericard"
+MARK = "PERICARD_SIMULATION"
+START_SECONDS, GRACE_SECONDS = 60.0, 5.0
+LOG_LINES = 40
+
+
+class SimulationFailed(RuntimeError):
+    """The run did not end as completed; holds the end of the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuperLink:
+    """A running SuperLink.
+
+    Attributes:
+        root: a folder of its own: `home/`, `empty/`, `superlink.log`.
+        env: the environment of everything that belongs to it.
+    """
+
+    root: Path
+    env: Mapping[str, str]
+
+    def flwr(self, *arguments: str) -> dict[str, Any]:
+        """Run Flower's command line and return the JSON it prints; raises `SimulationFailed` with its words."""
+        done = subprocess.run(
+            ["flwr", *arguments, "--format", "json"],
+            env=dict(self.env), cwd=self.root, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+        except ValueError as error:
+            raise SimulationFailed(f"flwr {arguments[0]}: {(done.stdout + done.stderr).strip()[-2000:]}") from error
+        if not answer.get("success"):
+            raise SimulationFailed(f"flwr {arguments[0]}: {answer}")
+        return answer
+
+    def log(self) -> str:
+        """Return the end of the log."""
+        lines = (self.root / "superlink.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES:])
+
+
+@contextlib.contextmanager
+def superlink(root: Path, env: Mapping[str, str]) -> Iterator[SuperLink]:
+    """Start a SuperLink for simulations in the folder `root`, and end it and its children on the way out.
+
+    `env` must set FLWR_HOME to `root / "home"` and hold the programs of this Python in PATH.
+
+    Raises:
+        SimulationFailed: if it does not answer in a minute.
+    """
+    mark = secrets.token_hex(16)
+    link = SuperLink(root=root, env={**env, MARK: mark})
+    for folder in ("home", "empty"):
+        (root / folder).mkdir()
+    port, control = _free_ports(2)
+    (root / "home" / "config.toml").write_text(
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "127.0.0.1:{port}"\ninsecure = true\n'
+    )
+    command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--control-api-address", f"127.0.0.1:{control}"]
+    command += ["--disable-runtime-dependency-installation"]
+    with (root / "superlink.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=root / "empty", env=dict(link.env), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait(link, process, port)
+        yield link
+    finally:
+        _end(process, mark)
+
+
+def _wait(link: SuperLink, process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+            connection.request("GET", "/health")
+            answer = connection.getresponse().status
+            connection.close()
+            if answer == 200:
+                return
+        time.sleep(0.2)
+    raise SimulationFailed(f"the SuperLink did not start; the log ends:\n{link.log()}")
+
+
+def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
+    """End the SuperLink's process group, and by its mark whatever left that group: Ray's daemons do."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        for pid in _marked(mark):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and (process.poll() is None or _marked(mark)):
+            time.sleep(0.1)
+    process.wait()
+
+
+def _marked(mark: str) -> list[int]:
+    """Return the processes whose environment holds our mark (where there is a /proc; elsewhere the group must do)."""
+    wanted, found = f"{MARK}={mark}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if wanted in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+    return found
+
+
+def _free_ports(n: int) -> list[int]:
+    with contextlib.ExitStack() as open_sockets:
+        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(n)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
