@@ -187,7 +187,7 @@ def noise(tmp_path_factory):
     return [save(folder / name, image).read_bytes() for name in ("a.png", "a.jpg", "a.npy")], folder
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused_but_never_anything_else(noise, data):
     originals, folder = noise

@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
@@ -433,6 +433,7 @@ def test_a_wrong_field_is_refused_when_the_config_is_made(fields, reason):
 WORDS = st.lists(st.text("abc-_ 0123é", max_size=3), max_size=3)
 
 
+@settings(max_examples=25, deadline=None)
 @given(groups=st.lists(WORDS, max_size=3), keep=WORDS)
 def test_the_config_survives_yaml(groups, keep):
     groups = [group for at, group in enumerate(groups) if not set(group) & {raw for g in groups[:at] for raw in g}]

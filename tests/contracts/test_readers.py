@@ -53,7 +53,7 @@ def manifest(folder):
 
 
 def phantom(folder):
-    return READERS["phantom"](subjects=3, seed=7, size=32, frames=5, clips_per_view=2, studies_per_subject=2)
+    return READERS["phantom"](subjects=2, seed=7, size=32, frames=3, studies_per_subject=2)
 
 
 BUILDERS = {"manifest": manifest, "phantom": phantom}
