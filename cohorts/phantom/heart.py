@@ -141,6 +141,7 @@ def place(
     if view is View.PLAX:
         opening_mid = left + 0.62 * opening_half
         opening_half = 0.56 * opening_half
+        right = left + 1.2 * opening_half / 0.56  # the rest of the plane is the aortic root's
     bulge = opening_half * (anatomy.atrium_width - 1) * filling + 2
     round_ = np.sqrt(1 - w ** (2.2 + 3 * next(draws)[:, None]))
     atrium_half = (0.92 * opening_half[:, None] + bulge[:, None] * np.maximum(np.sin(np.pi * w), 0) ** 0.8) * round_

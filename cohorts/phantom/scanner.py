@@ -18,10 +18,10 @@ KNOBS: dict[str, tuple[float, float]] = {
     "smoothing": (0.05, 0.9),
     "attenuation_db": (-12.0, 12.0),
     "clutter_db": (-8.0, 14.0),  # of the near field, over muscle, as all levels below
-    "haze_db": (-24.0, -2.0),
+    "haze_db": (-19.0, 0.0),
     "dropout": (0.0, 1.0),
     "specular_db": (10.0, 34.0),
-    "texture_db": (1.0, 5.0),
+    "texture_db": (1.0, 4.5),
     "half_angle_deg": (33.0, 48.0),
     "noise_db": (-40.0, -13.0),
     "tissue_db": (-8.0, 5.0),
