@@ -1,16 +1,21 @@
 """The labelled frames of a cohort as arrays: what networks eat."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from cohorts.study import UNLABELLED, Clip, Cohort, SubjectKey, View
 
 VIEWS: tuple[View, ...] = (View.A2C, View.A4C, View.PLAX, View.PSAX)
 PHASES = ("ED", "ES")
+COLUMNS = ("pixels", "masks", "view", "phase", "lvef_percent", "subject")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +117,32 @@ def concatenate(parts: Sequence[Frames]) -> Frames:
         subject=np.concatenate([p.subject + o for p, o in zip(parts, offsets[:-1], strict=True)]),
         subjects=tuple(s for p in parts for s in p.subjects),
     )
+
+
+def as_images(frames: Frames) -> dict[str, NDArray[np.uint8]]:
+    """Return what a message may say of frames: pixels, masks, and view and phase as bytes, 255 where unknown."""
+    return {
+        "pixels": frames.pixels,
+        "masks": frames.masks,
+        "view": np.where(frames.view < 0, 255, frames.view).astype(np.uint8),
+        "phase": np.where(frames.phase < 0, 255, frames.phase).astype(np.uint8),
+    }
+
+
+def write(path: Path, frames: Frames) -> None:
+    """Write `frames` as one safetensors file, the names of subjects in its header; `read(write(f)) == f`."""
+    columns = {name: np.ascontiguousarray(getattr(frames, name)) for name in COLUMNS}
+    part = path.with_name(path.name + ".part")
+    save_file(columns, part, metadata={"subjects": json.dumps(list(frames.subjects))})
+    part.replace(path)
+
+
+def read(path: Path) -> Frames:
+    """Read what `write` wrote; raises `ValueError` naming the file where it is nothing of the kind."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            columns = {name: file.get_tensor(name) for name in COLUMNS}
+            subjects = json.loads(file.metadata()["subjects"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no frames: {error}") from error
+    return Frames(**columns, subjects=tuple(SubjectKey(s) for s in subjects))

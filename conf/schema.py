@@ -101,15 +101,22 @@ class Release:
         subjects: synthetic subjects to release, each with every view at ED and ES.
         candidates: synthetic subjects to sample before screening.
         lane: FORMAL screens without patient data and states ε; EMPIRICAL screens against patients and states none.
+        similarity: of two candidates at least this alike (Pearson correlation) one goes, in (0, 1].
+        least_view_probability: a candidate whose view the private classifier finds less likely goes, in [0, 1).
     """
 
     subjects: int = 400
     candidates: int = 480
     lane: Lane = Lane.FORMAL
+    similarity: float = 0.98
+    least_view_probability: float = 0.1
 
     def __post_init__(self) -> None:
         _at_least("subjects", self.subjects, 1)
         _at_least("candidates", self.candidates, self.subjects)
+        _inside("similarity", self.similarity, 0, 1, closed=True)
+        if not 0 <= self.least_view_probability < 1:
+            raise ValueError(f"least_view_probability={self.least_view_probability} must be at least 0 and below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,21 +124,16 @@ class Assessment:
     """What is measured at the sites on held-out subjects.
 
     Attributes:
-        steps: optimiser steps of each arm of a task.
-        batch_size: frames in a step.
-        resamples: draws of the patient bootstrap.
-        confidence: of every interval, in (0, 1).
+        federated: also train each task's network in common on real members, without noise: a reference for research
+            on one machine, which hospitals refuse. Its weights never enter the release.
+        exchanges: of that reference; each takes its share of the task's steps at every site.
     """
 
-    steps: int = 600
-    batch_size: int = 32
-    resamples: int = 2000
-    confidence: float = 0.95
+    federated: bool = True
+    exchanges: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "resamples"):
-            _at_least(name, getattr(self, name), 1)
-        _inside("confidence", self.confidence, 0, 1)
+        _at_least("exchanges", self.exchanges, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,9 @@ class Experiment:
         name: of the experiment file.
         seed: of public randomness: phantoms, sampling, evaluation. Never of noise or of who is drawn.
         size: height and width of every frame, in pixels.
-        cohort, generator, views, segmenter: parts, each a dataclass of its registry.
+        cohort, generator, views: parts, each a dataclass of its registry.
+        segmentation, recognition: the two downstream tasks, and how every arm of them is trained.
+        disclosure: the attack.
         sites: who takes part.
         budget: what a patient may cost.
         train_views, train_generator: how sites train.
@@ -160,7 +164,9 @@ class Experiment:
     cohort: Any = MISSING
     generator: Any = MISSING
     views: Any = MISSING
-    segmenter: Any = MISSING
+    segmentation: Any = MISSING
+    recognition: Any = MISSING
+    disclosure: Any = MISSING
     sites: Sites = field(default_factory=Sites)
     budget: Budget = field(default_factory=Budget)
     train_views: Training = field(default_factory=Training)

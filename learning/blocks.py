@@ -8,8 +8,9 @@ STRUCTURE_CLASSES = 4  # background, cavity, myocardium, atrium
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """Return a GroupNorm of eight channels a group (Wu & He 2018)."""
-    return nn.GroupNorm(max(1, channels // 8), channels)
+    """Return a GroupNorm of at least eight channels a group, or of all channels (Wu & He 2018, arXiv 1803.08494)."""
+    groups = max(g for g in range(1, max(1, channels // 8) + 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
 
 
 class ResidualBlock(nn.Module):

@@ -23,13 +23,12 @@ class Encoder(nn.Module):
         super().__init__()
         w = width
         self.net = nn.Sequential(
-            nn.Conv2d(1, w, 3, padding=1),
+            nn.PixelUnshuffle(2),  # full resolution costs most and adds least: work on 32x32 from the first layer
+            nn.Conv2d(4, w, 3, padding=1),
             ResidualBlock(w, w),
             nn.Conv2d(w, 2 * w, 4, stride=2, padding=1),
             ResidualBlock(2 * w, 2 * w),
             nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1),
-            ResidualBlock(4 * w, 4 * w),
-            nn.Conv2d(4 * w, 4 * w, 4, stride=2, padding=1),
             ResidualBlock(4 * w, 4 * w),
             norm(4 * w),
             nn.SiLU(),
@@ -46,25 +45,22 @@ class Decoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        w, extra = width, STRUCTURES + 1
+        w, coarse, fine = width, STRUCTURES + 1, 4 * (STRUCTURES + 1)
         self.enter = nn.Conv2d(CHANNELS, 4 * w, 3, padding=1)
-        self.stages = nn.ModuleList(
-            [ResidualBlock(4 * w + extra, 4 * w), ResidualBlock(4 * w + extra, 2 * w), ResidualBlock(2 * w + extra, w)]
-        )
-        self.last = ResidualBlock(w + extra, w)
-        self.leave = nn.Sequential(norm(w), nn.SiLU(), nn.Conv2d(w, 1, 3, padding=1))
+        self.at8 = ResidualBlock(4 * w + coarse, 4 * w)
+        self.at16 = ResidualBlock(4 * w + coarse, 2 * w)
+        self.at32 = ResidualBlock(2 * w + fine, w)
+        self.last = ResidualBlock(w + fine, w)
+        self.leave = nn.Sequential(norm(w), nn.SiLU(), nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, z: Tensor, structures: Tensor, noise: Tensor) -> Tensor:
-        h = self.enter(z)
-        for stage in self.stages:
-            h = F.interpolate(stage(self._see(h, structures, noise)), scale_factor=2.0)
-        return torch.tanh(self.leave(self.last(self._see(h, structures, noise))))
-
-    def _see(self, h: Tensor, structures: Tensor, noise: Tensor) -> Tensor:
-        step = structures.shape[-1] // h.shape[-1]
-        coarse = F.avg_pool2d(structures, step) if step > 1 else structures
-        # One noise map for all scales: every step-th pixel, so that its variance stays one.
-        return torch.cat([h, coarse, noise[..., ::step, ::step]], 1)
+        # Structures are averaged; noise is scaled to keep its variance at one.
+        at8, at16 = (torch.cat([F.avg_pool2d(structures, k), k * F.avg_pool2d(noise, k)], 1) for k in (8, 4))
+        at32 = F.pixel_unshuffle(torch.cat([structures, noise], 1), 2)
+        h = F.interpolate(self.at8(torch.cat([self.enter(z), at8], 1)), scale_factor=2.0)
+        h = F.interpolate(self.at16(torch.cat([h, at16], 1)), scale_factor=2.0)
+        h = self.at32(torch.cat([h, at32], 1))
+        return torch.tanh(self.leave(self.last(torch.cat([h, at32], 1))))
 
 
 class Autoencoder(nn.Module):
@@ -77,7 +73,7 @@ class Autoencoder(nn.Module):
     latent_mean: Tensor
     latent_std: Tensor
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         self.encoder, self.decoder = Encoder(width), Decoder(width)
         self.register_buffer("latent_mean", torch.zeros(CHANNELS))

@@ -7,7 +7,9 @@ et al. 2017, arXiv 1611.07004), the latent flow, the view classifier.
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cohorts.frames import Frames
+from cohorts.frames import Frames, concatenate
 from cohorts.phantom import simulate
 from learning import arrays
 from learning.blocks import norm, one_hot, to_signal
@@ -27,6 +29,7 @@ from synthesis.autoencoder import STRUCTURES, Autoencoder
 from synthesis.generators.latent_flow import PUBLIC, LatentFlow, LatentFlowGenerator
 
 Progress = Callable[[str, int, int], None]
+BLOCK = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +39,26 @@ class Recipe:
     Attributes:
         subjects: phantoms to simulate, each in two views at ED and ES.
         autoencoder_steps, flow_steps, view_steps: optimiser steps.
-        batch_size: images a step.
+        batch_size: images a step of the autoencoder and the view classifier; flow_batch_size: of the flow.
         seed: seed of the phantoms, the weights and the batches.
     """
 
-    subjects: int = 24_000
-    autoencoder_steps: int = 16_000
-    flow_steps: int = 24_000
-    view_steps: int = 1_500
-    batch_size: int = 128
+    subjects: int = 6_000
+    autoencoder_steps: int = 3_200
+    flow_steps: int = 7_000
+    view_steps: int = 800
+    batch_size: int = 32
+    flow_batch_size: int = 96
     seed: int = 20_260_101
 
 
 def train(out: Path, *, recipe: Recipe, config: LatentFlow, device: str, progress: Progress) -> None:
     """Train the three priors and write them, as float16 safetensors with provenance, into the folder `out`."""
-    frames, scanners = simulate.stills_with_style(recipe.subjects, seed=recipe.seed, size=64, style="wide")
-    generator = LatentFlowGenerator(config)
-    views = ViewClassifier().build()
+    frames, scanners = phantoms(recipe, progress)
     with torch.random.fork_rng():
+        torch.default_generator.manual_seed(recipe.seed)
+        generator = LatentFlowGenerator(config)
+        views = ViewClassifier().build()
         autoencoder = _train_autoencoder(generator.autoencoder, frames, recipe, device, progress)
         network = _train_flow(generator.module, autoencoder, frames, scanners, recipe, device, progress)
     fit(
@@ -83,14 +88,32 @@ def train(out: Path, *, recipe: Recipe, config: LatentFlow, device: str, progres
     (out / "provenance.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
+def phantoms(recipe: Recipe, progress: Progress) -> tuple[Frames, NDArray[np.float32]]:
+    """Simulate the public subjects in blocks of 1,000, one process a core; block k has seed `seed` + k."""
+    blocks = -(-recipe.subjects // BLOCK)
+    sizes = [min(BLOCK, recipe.subjects - k * BLOCK) for k in range(blocks)]
+    parts = []
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for part in pool.map(_block, sizes, range(recipe.seed, recipe.seed + blocks)):
+            parts.append(part)
+            progress("phantoms", len(parts), blocks)
+    frames = concatenate([p[0] for p in parts])
+    return frames, np.concatenate([p[1] for p in parts])
+
+
+def _block(subjects: int, seed: int) -> tuple[Frames, NDArray[np.float32]]:
+    return simulate.stills_with_style(subjects, seed=seed, size=64, style="wide")
+
+
 class Adversary(nn.Module):
     """Judge of patches: image and structures `(n, 1 + 3, 64, 64)` -> one score for each of 8x8 patches."""
 
-    def __init__(self, width: int = 48) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         w = width
         self.net = nn.Sequential(
-            nn.Conv2d(1 + STRUCTURES, w, 4, stride=2, padding=1),
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * (1 + STRUCTURES), w, 3, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(w, 2 * w, 4, stride=2, padding=1),
             norm(2 * w),
@@ -111,28 +134,32 @@ def _train_autoencoder(
 ) -> Autoencoder:
     module = module.to(device).train().requires_grad_(True)
     judge = Adversary().to(device)
-    steps, warm = recipe.autoencoder_steps, recipe.autoencoder_steps // 5
+    steps, warm = recipe.autoencoder_steps, recipe.autoencoder_steps // 2
     builder = torch.optim.AdamW(module.parameters(), lr=8e-4, betas=(0.5, 0.99), weight_decay=1e-4)
     critic = torch.optim.AdamW(judge.parameters(), lr=2e-4, betas=(0.5, 0.99))
     rates = torch.optim.lr_scheduler.OneCycleLR(builder, 8e-4, total_steps=steps)
-    for i, (pixels, masks, _, _, _) in enumerate(_batches(frames, None, recipe, steps, device)):
-        x = to_signal(pixels)
+    pixels = torch.from_numpy(frames.pixels).to(device)
+    for i, (rows, masks, _, _, _) in enumerate(_batches(frames, None, recipe, steps, device, recipe.batch_size)):
+        x = to_signal(pixels[rows])
         structures = one_hot(torch.where(_coin(masks, 0.1), 0, masks))  # a tenth without a mask: the null condition
-        mean, log_variance = module.encoder(x)
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        drawn = module.decoder(z, structures, torch.randn_like(x))
+        with torch.autocast(device, torch.bfloat16):
+            mean, log_variance = (part.float() for part in module.encoder(x))
+            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            drawn = module.decoder(z, structures, torch.randn_like(x)).float()
         coarse = F.l1_loss(F.avg_pool2d(drawn, 2), F.avg_pool2d(x, 2))
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         loss = coarse + 0.3 * F.l1_loss(drawn, x) + 1e-3 * divergence
         if i >= warm:
-            loss = loss - 0.05 * judge(drawn, structures).mean()
+            with torch.autocast(device, torch.bfloat16):
+                loss = loss - 0.05 * judge(drawn, structures).float().mean()
         builder.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         builder.step()
         rates.step()
         if i >= warm // 2:
-            real, fake = judge(x, structures), judge(drawn.detach(), structures)
+            with torch.autocast(device, torch.bfloat16):
+                real, fake = (judge(image, structures).float() for image in (x, drawn.detach()))
             doubt = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
             critic.zero_grad(set_to_none=True)
             doubt.backward()
@@ -166,24 +193,27 @@ def _train_flow(
     )
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=recipe.flow_steps)
-    for i, (pixels, masks, view, phase, scanner) in enumerate(
-        _batches(frames, scanners, recipe, recipe.flow_steps, device)
+    with torch.no_grad():
+        pixels_once = torch.from_numpy(frames.pixels)
+        encoded = torch.cat([autoencoder.encode(to_signal(p.to(device))) for p in pixels_once.split(256)])
+    for i, (rows, masks, view, phase, scanner) in enumerate(
+        _batches(frames, scanners, recipe, recipe.flow_steps, device, recipe.flow_batch_size)
     ):
-        with torch.no_grad():
-            z = autoencoder.encode(to_signal(pixels))
+        z = encoded[rows]
         t, noise = torch.rand(len(z), device=device), torch.randn_like(z)
         null = torch.rand(len(z), device=device) < 0.1
-        predicted = network(
-            flow.interpolate(z, noise, t),
-            t,
-            view=torch.where(null, -1, view),
-            phase=torch.where(null, -1, phase),
-            masks=torch.where(_coin(masks, 0.1), 255, masks),
-            style=torch.full_like(view, PUBLIC),
-            # Half of the batches know the scanner: so the space of the style token is a space of scanners.
-            scanner=scanner if i % 2 else None,
-        )
-        loss = (predicted - flow.velocity(z, noise)).square().mean()
+        with torch.autocast(device, torch.bfloat16):
+            predicted = network(
+                flow.interpolate(z, noise, t),
+                t,
+                view=torch.where(null, -1, view),
+                phase=torch.where(null, -1, phase),
+                masks=torch.where(_coin(masks, 0.1), 255, masks),
+                style=torch.full_like(view, PUBLIC),
+                # Half of the batches know the scanner: so the space of the style token is a space of scanners.
+                scanner=scanner if i % 2 else None,
+            )
+        loss = (predicted.float() - flow.velocity(z, noise)).square().mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -199,16 +229,16 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _batches(
-    frames: Frames, scanners: NDArray[np.float32] | None, recipe: Recipe, steps: int, device: str
+    frames: Frames, scanners: NDArray[np.float32] | None, recipe: Recipe, steps: int, device: str, batch_size: int
 ) -> Iterator[Batch]:
-    """Yield pixels, masks, view, phase and scanner settings of `batch_size` random rows, `steps` times."""
+    """Yield `batch_size` random rows with their masks, views, phases and scanner settings, `steps` times."""
     settings = scanners if scanners is not None else np.zeros((len(frames), 1), np.float32)
-    columns = (frames.pixels, frames.masks, frames.view, frames.phase, settings)
-    pixels, masks, view, phase, scanner = (torch.from_numpy(c).to(device) for c in columns)
+    columns = (frames.masks, frames.view, frames.phase, settings)
+    masks, view, phase, scanner = (torch.from_numpy(c).to(device) for c in columns)
     dice = torch.Generator(device).manual_seed(recipe.seed)
     for _ in range(steps):
-        rows = torch.randint(len(frames), (recipe.batch_size,), generator=dice, device=device)
-        yield pixels[rows], masks[rows], view[rows], phase[rows], scanner[rows]
+        rows = torch.randint(len(frames), (batch_size,), generator=dice, device=device)
+        yield rows, masks[rows], view[rows], phase[rows], scanner[rows]
 
 
 def _coin(masks: Tensor, p: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A small diffusion transformer on 4x8x8 latents that sees the mask at full resolution.
+"""A small diffusion transformer on 4x8x8 latents, sixteen tokens, that sees the mask at full resolution.
 
 Peebles & Xie 2023 (arXiv 2212.09748): adaptive layer norm, zero-initialised. Every condition enters through `nn.Linear`
 or `nn.Embedding`, so per-subject gradients of any subset of its parameters are exact.
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from learning.blocks import one_hot
 from synthesis.autoencoder import CHANNELS, FACTOR, GRID, STRUCTURES
 
-TOKENS = GRID * GRID
+PATCH = 2
+TOKENS = (GRID // PATCH) ** 2
 STYLES = 2  # 0: the public phantom, whatever its scanner; 1: the sites of this campaign
 
 
@@ -63,8 +64,8 @@ class LatentTransformer(nn.Module):
     def __init__(self, *, width: int, depth: int, heads: int, views: int, descriptors: int) -> None:
         super().__init__()
         self.width = width
-        self.latent = nn.Linear(CHANNELS, width)
-        self.structures = nn.Linear(STRUCTURES * FACTOR * FACTOR, width)
+        self.latent = nn.Linear(CHANNELS * PATCH**2, width)
+        self.structures = nn.Linear(STRUCTURES * (FACTOR * PATCH) ** 2, width)
         self.position = nn.Embedding(TOKENS, width)
         self.mask_known = nn.Embedding(2, width)
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
@@ -74,7 +75,7 @@ class LatentTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.final_modulation = nn.Linear(width, 2 * width)
-        self.final = nn.Linear(width, CHANNELS)
+        self.final = nn.Linear(width, CHANNELS * PATCH**2)
         nn.init.zeros_(self.style.weight)
         for layer in (self.final_modulation, self.final):
             nn.init.zeros_(layer.weight)
@@ -84,10 +85,10 @@ class LatentTransformer(nn.Module):
         self, z: Tensor, t: Tensor, *, view: Tensor, phase: Tensor, masks: Tensor, style: Tensor, scanner: Tensor | None
     ) -> Tensor:
         n = len(z)
-        patches = nn.functional.pixel_unshuffle(one_hot(masks), FACTOR).flatten(2).transpose(1, 2)
+        patches = nn.functional.pixel_unshuffle(one_hot(masks), FACTOR * PATCH).flatten(2).transpose(1, 2)
         known = (masks != 255).flatten(1).any(1).long()
         where = torch.arange(TOKENS, device=z.device).expand(n, -1)
-        x = self.latent(z.flatten(2).transpose(1, 2)) + self.structures(patches) + self.position(where)
+        x = self.latent(nn.functional.pixel_unshuffle(z, PATCH).flatten(2).transpose(1, 2)) + self.structures(patches) + self.position(where)
         x = x + self.mask_known(known).unsqueeze(1)
         c = self.time(_frequencies(t)) + self.view(view + 1) + self.phase(phase + 1) + self.style(style)
         if scanner is not None:
@@ -97,7 +98,7 @@ class LatentTransformer(nn.Module):
             x = block(x, c)
         shift, scale = self.final_modulation(c).unsqueeze(1).chunk(2, -1)
         x = self.final(self.final_norm(x) * (1 + scale) + shift)
-        return x.transpose(1, 2).reshape(n, CHANNELS, GRID, GRID)
+        return nn.functional.pixel_shuffle(x.transpose(1, 2).reshape(n, -1, GRID // PATCH, GRID // PATCH), PATCH)
 
 
 def _frequencies(t: Tensor) -> Tensor:

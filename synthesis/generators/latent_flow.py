@@ -42,10 +42,10 @@ class LatentFlow:
     """
 
     width: int = 160
-    depth: int = 5
+    depth: int = 4
     heads: int = 5
-    autoencoder_width: int = 24
-    descriptors: int = 12
+    autoencoder_width: int = 32
+    descriptors: int = 16
     prior: bool = True
     tune: str = r"style\.weight|modulation\.bias"
     sample_steps: int = 8
@@ -61,6 +61,7 @@ class LatentFlowGenerator:
 
     def __init__(self, config: LatentFlow) -> None:
         self.config = config
+        self._encoded: tuple[Frames, Tensor] | None = None
         self.autoencoder = Autoencoder(config.autoencoder_width).eval().requires_grad_(False)
         self.module: nn.Module = LatentTransformer(
             width=config.width,
@@ -81,8 +82,7 @@ class LatentFlowGenerator:
 
     def losses(self, frames: Frames, rows: NDArray[np.int64], *, generator: torch.Generator) -> Tensor:
         """Return the flow-matching loss of each row, `(len(rows),)`: mean squared error of the velocity."""
-        with torch.no_grad():
-            z = self.autoencoder.encode(to_signal(torch.from_numpy(frames.pixels[rows])))
+        z = self._latents(frames)[torch.from_numpy(rows)]
         t = torch.rand(len(rows), generator=generator)
         noise = torch.randn(z.shape, generator=generator)
         predicted = self.module(
@@ -95,6 +95,17 @@ class LatentFlowGenerator:
             scanner=None,
         )
         return (predicted - flow.velocity(z, noise)).square().flatten(1).mean(1)
+
+    @torch.no_grad()
+    def _latents(self, frames: Frames) -> Tensor:
+        """Encode every frame once: the encoder is frozen, so what was encoded stays true."""
+        if self._encoded is None or self._encoded[0] is not frames:
+            parts = [
+                self.autoencoder.encode(to_signal(torch.from_numpy(frames.pixels[i : i + 256])))
+                for i in range(0, len(frames), 256)
+            ]
+            self._encoded = (frames, torch.cat(parts))
+        return self._encoded[1]
 
     @torch.inference_mode()
     def sample(

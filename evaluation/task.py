@@ -1,0 +1,40 @@
+"""What a downstream task is: train on these frames, score on those subjects."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cohorts.frames import Frames
+from learning.learner import Learner
+
+
+class Task(Protocol):
+    """A use of a release. Every arm (real, synthetic, phantom) gets the same network, steps, batches and seed.
+
+    Attributes:
+        steps, batch_size, learning_rate: how every arm is trained, so that only its frames differ.
+        primary: the metric that rules are written about.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    primary: str
+
+    def learner(self) -> Learner:
+        """Return the network with its initial weights, equal for every arm."""
+        ...
+
+    def scores(self, learner: Learner, frames: Frames) -> Mapping[str, NDArray[np.float64]]:
+        """Return each metric per subject of `frames`, `(subjects,)`, in [0, 1]; NaN where a subject has no label."""
+        ...
+
+
+def per_subject(values: NDArray[np.float64], frames: Frames) -> NDArray[np.float64]:
+    """Average `(n,)` values over the frames of each subject, ignoring NaN: `(subjects,)`."""
+    known = ~np.isnan(values)
+    total = np.bincount(frames.subject[known], values[known], len(frames.subjects))
+    count = np.bincount(frames.subject[known], minlength=len(frames.subjects))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

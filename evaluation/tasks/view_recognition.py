@@ -1,0 +1,43 @@
+"""Recognition of the standard view; accuracy per patient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cohorts.frames import Frames
+from evaluation.task import per_subject
+from evaluation.tasks import TASKS
+from learning.learner import Learner
+from learning.learners.view_classifier import ViewClassifier, ViewLearner
+
+
+@TASKS("view_recognition")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewRecognition:
+    """Train a view classifier and measure the share of each patient's frames that it names rightly.
+
+    Where every patient has every view equally often, the mean over patients is the balanced accuracy.
+    """
+
+    width: int = 16
+    steps: int = 200
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    seed: int = 0
+    primary: str = "accuracy"
+
+    def learner(self) -> ViewLearner:
+        """Return the classifier with the same initial weights for every arm."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            return ViewClassifier(width=self.width).build()
+
+    def scores(self, learner: Learner, frames: Frames) -> Mapping[str, NDArray[np.float64]]:
+        """Return the accuracy per subject over its frames of a known view."""
+        if not isinstance(learner, ViewLearner):
+            raise TypeError(f"{type(learner).__name__} does not name views")
+        right = (learner.predict(frames.pixels).argmax(1) == frames.view).astype(np.float64)
+        return {"accuracy": per_subject(np.where(frames.view >= 0, right, np.nan), frames)}

@@ -1,0 +1,200 @@
+"""`pericard simulate`: a whole federation on this machine, from studies to a signed certificate."""
+
+import json
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pericard.errors import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conf.registry import Registry
+    from conf.schema import Experiment
+    from server.progress import Progress
+
+RUN = "run.json"
+
+
+def command(overrides: Sequence[str], out: Path, resume: bool, as_json: bool) -> int:
+    """Run the experiment that `overrides` ask for; the exit code is the verdict.
+
+    Args:
+        overrides: of the experiment, `NAME=VALUE`.
+        out: folder of the results; empty or absent, or with `resume` the folder of a killed run.
+        resume: go on with the run in `out`; then its own experiment counts, and no overrides are taken.
+        as_json: print one JSON document instead of a table.
+
+    Raises:
+        UsageError: an override that does not exist, an `out` that is in use, nothing to resume.
+        UnreadableStudy: the cohort cannot be read.
+        QuorumLost: too few sites took part; their own logs say why.
+    """
+    from conf.compose import UsageError
+
+    if resume:
+        if overrides:
+            raise UsageError(f"--resume goes on with the experiment of {out}; leave out {overrides[0]!r}")
+        experiment, resolved, run = _begun(out)
+    else:
+        experiment, resolved, run = _begin(overrides, out)
+    with _progress(quiet=as_json) as progress:
+        progress("prepare", 0.0, "simulated hospitals")
+        _run(experiment, resolved, run, out, progress)
+    return _show(out, as_json=as_json)
+
+
+def _groups() -> "Mapping[str, Registry]":
+    from cohorts.readers import READERS
+    from evaluation.tasks import TASKS
+    from learning.learners import LEARNERS
+    from privacy.attacks import ATTACKS
+    from synthesis.generators import GENERATORS
+
+    return {
+        "cohort": READERS,
+        "generator": GENERATORS,
+        "views": LEARNERS,
+        "segmentation": TASKS,
+        "recognition": TASKS,
+        "disclosure": ATTACKS,
+    }
+
+
+def _begin(overrides: Sequence[str], out: Path) -> "tuple[Experiment, dict[str, Any], str]":
+    """Compose the experiment, check that its cohort can be read, and claim `out`."""
+    from cohorts.deidentify import Pseudonyms
+    from conf.compose import UsageError, compose, to_json
+
+    groups = _groups()
+    experiment, _ = compose(overrides, groups=groups)
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty; choose another --out, or add --resume to go on with the run in it")
+    resolved: dict[str, Any] = json.loads(to_json(experiment, groups=groups))
+    experiment.cohort.read(pseudonyms=Pseudonyms(secrets.token_bytes(32)))  # a bad cohort fails here, before all else
+    out.mkdir(parents=True, exist_ok=True)
+    run = f"{experiment.name}-{secrets.token_hex(4)}"
+    _write(out, {"run": run, "experiment": resolved, "state": "begun"})
+    return experiment, resolved, run
+
+
+def _begun(out: Path) -> "tuple[Experiment, dict[str, Any], str]":
+    """Read what a killed run was told."""
+    from conf.compose import UsageError, from_json
+
+    try:
+        record = json.loads((out / RUN).read_text(encoding="utf-8"))
+        resolved, run = record["experiment"], record["run"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{out} holds no run to resume: {RUN} is missing or unreadable") from error
+    return from_json(json.dumps(resolved), groups=_groups()), resolved, str(run)
+
+
+def _run(
+    experiment: "Experiment", resolved: dict[str, Any], run: str, out: Path, progress: "Progress"
+) -> None:
+    import torch
+
+    from pericard import hospitals
+    from server import plan
+    from server.campaign import resumed
+
+    torch.set_num_threads(experiment.threads)
+    folders = hospitals.make(experiment, next(iter(resolved["cohort"])), out)
+    campaign = resumed(out.resolve())
+    if campaign is None:
+        progress("prepare", 0.5, "noise for the budget")
+        try:
+            campaign = plan.campaign(experiment, run=run, out=str(out.resolve()), resolved=resolved)
+        except ValueError as error:
+            from privacy.ledger import BudgetExceeded
+
+            raise BudgetExceeded(str(error)) from error
+    progress("prepare", 1.0, "done")
+    if experiment.backend == "simulation":
+        from server.simulation import run_simulation
+
+        run_simulation(campaign, out.resolve() / hospitals.SITES, progress=progress)
+    else:
+        from client.app import app as client_app
+        from server.app import app as server_app
+        from server.grid import run_in_process
+
+        run_in_process(server_app, client_app, campaign.to_json(), folders, progress=progress)
+    _write(out, {"run": run, "experiment": resolved, "state": "done", "verdict": _certificate(out)["verdict"]})
+
+
+def _show(out: Path, *, as_json: bool) -> int:
+    predicate = _certificate(out)
+    if as_json:
+        document = {
+            "out": str(out),
+            "verdict": predicate["verdict"],
+            "dp": {"epsilon": predicate["dp"]["eps"], "delta": predicate["dp"]["delta"]},
+            "rules": predicate["policy"]["evaluated_rules"],
+            "findings": predicate["findings"],
+            "utility": predicate["utility"],
+        }
+        sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    else:
+        from rich.console import Console
+
+        from evaluation.report import table
+
+        console = Console()
+        console.print(table(predicate))
+        console.print(f"report       {out / 'report.html'}\ncertificate  {out / 'certificate.json'}", highlight=False)
+        console.print(f"check it     pericard verify {out}", highlight=False)
+    return Exit[predicate["verdict"]]
+
+
+def _certificate(out: Path) -> dict[str, Any]:
+    """Return the predicate of the certificate in `out`."""
+    from evaluation.envelope import Envelope
+    from synthesis.canonical import loads
+
+    statement: Any = loads(Envelope.parse((out / "certificate.json").read_bytes()).payload)
+    found: dict[str, Any] = statement["predicate"]
+    return found
+
+
+def _write(out: Path, record: Mapping[str, Any]) -> None:
+    from learning import durable
+    from learning.schema import canonical
+
+    durable.write(out / RUN, (canonical(record) + "\n").encode())
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> "Iterator[Progress]":
+    """Show one line per stage: what is going on, how far it is, how long it has taken."""
+    from server.progress import silent
+
+    if quiet:
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.fields[stage]:<13}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, fraction: float, words: str) -> None:
+            if stage not in tasks:
+                for earlier in tasks.values():
+                    bars.update(earlier, completed=1.0)
+                    bars.stop_task(earlier)
+                tasks[stage] = bars.add_task(words, total=1.0, stage=stage)
+            bars.update(tasks[stage], completed=fraction, description=words)
+
+        yield show
