@@ -50,6 +50,17 @@ def _of(layer: nn.Module) -> list[str]:
         problems.append("works in place, which overwrites what the hooks have saved; use inplace=False")
     if isinstance(layer, _ConvNd) and layer.padding_mode != "zeros" and own:
         problems.append(f"padding_mode={layer.padding_mode!r}, which Opacus takes for zeros")
+    if isinstance(layer, nn.Embedding) and own:
+        for option, usual in (
+            ("padding_idx", None),
+            ("max_norm", None),
+            ("scale_grad_by_freq", False),
+            ("sparse", False),
+        ):
+            if getattr(layer, option) != usual:
+                problems.append(f"{option}={getattr(layer, option)!r}, which Opacus ignores")
+    if isinstance(layer, nn.LayerNorm) and own and "bias" not in dict(layer.named_parameters(recurse=False)):
+        problems.append("LayerNorm without a bias, which Opacus cannot differentiate")
     if parametrize.is_parametrized(layer):
         problems.append("its weight is computed from others (parametrisation), which the hooks do not see")
     elif isinstance(layer, (nn.RNNBase, nn.MultiheadAttention, nn.EmbeddingBag)) and own:

@@ -148,6 +148,8 @@ def noisy_mean(clipped_sum: Tensor, plan: DpPlan, *, public_subjects: int, rando
     """
     if public_subjects < 1:
         raise ValueError(f"public_subjects={public_subjects} must be at least 1")
+    if not clipped_sum.isfinite().all():
+        raise ValueError("clipped_sum is not finite: its rows did not go through clip")
     scale = plan.noise_multiplier * plan.clip_norm
     total = clipped_sum.detach().to("cpu", torch.float64)
     if scale > 0.0:
