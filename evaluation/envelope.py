@@ -8,7 +8,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 
-from evaluation.trust import SigningKey
+from evaluation.trust import SigningKey, key_id
 from synthesis.canonical import dumps, loads
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -28,6 +28,11 @@ class Signature:
 
     keyid: str
     sig: str
+
+    @staticmethod
+    def of(public: bytes, signature: bytes) -> "Signature":
+        """Return the entry for the 64 bytes of `signature`, made by the key with the 32 bytes `public`."""
+        return Signature(keyid=key_id(public), sig=base64.b64encode(signature).decode())
 
     @property
     def raw(self) -> bytes:
@@ -90,7 +95,7 @@ class Envelope:
 
 def seal(payload: bytes, key: SigningKey) -> Signature:
     """Return `key`'s signature over `payload` and its type."""
-    return Signature(keyid=key.key_id, sig=base64.b64encode(key.sign(pae(payload))).decode())
+    return Signature.of(key.public, key.sign(pae(payload)))
 
 
 def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:

@@ -84,4 +84,5 @@ def _object(kind: Any, value: Any, where: str) -> Any:
 
 def _expect(holds: bool, where: str, what: str, value: object) -> None:
     if not holds:
-        raise ValueError(f"{where} must be {what}, not {str(value)[:80]!r}")
+        shown = type(value).__name__ if isinstance(value, list | dict) else f"{str(value)[:80]!r}"
+        raise ValueError(f"{where} must be {what}, not {shown}")

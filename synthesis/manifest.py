@@ -193,7 +193,7 @@ def _entry(item: object) -> Entry:
         raise MalformedManifest("a file has exactly the entries path, sha256 and size")
     path, size, sha256 = item["path"], item["size"], item["sha256"]
     if not isinstance(path, str) or not isinstance(sha256, str) or type(size) is not int:
-        raise MalformedManifest(f"{path!r}: path and sha256 are text, size is a whole number")
+        raise MalformedManifest("path and sha256 are text, size is a whole number")
     return Entry(path, size, sha256)
 
 

@@ -86,6 +86,31 @@ def test_no_bit_of_the_payload_or_a_signature_can_be_flipped(original: Certified
     assert error.value.differs == (name,)
 
 
+@given(st.data())
+def test_a_mangled_file_is_refused_and_never_crashes(original: Certified, data: st.DataObject) -> None:
+    raw = original.envelope.canonical
+    start = data.draw(st.integers(0, len(raw)))
+    end = data.draw(st.integers(start, min(len(raw), start + 500)))
+    mangled = raw[:start] + data.draw(st.binary(max_size=8) | st.just(b"[" * 3000)) + raw[end:]
+    if mangled != raw:
+        with pytest.raises(InvalidCertificate):
+            verify(original.folder, trust=original.trust, now=NOW, raw=mangled)
+
+
+@pytest.mark.parametrize("depth", [100, 900, 960, 990, 5000])
+def test_deep_nesting_is_refused_and_never_crashes(made: Certified, depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    payload = made.envelope.payload
+    assert b'"eps":6.5,"eps_if' in payload
+    nested = payload.replace(b'"eps":6.5,"eps_if', b'"eps":%s,"eps_if' % deep)
+    refused(made, c.MalformedCertificate, "payload", raw=signed_anyway(made, nested))
+    refused(made, c.MalformedCertificate, "envelope", raw=b'{"payload":%s,"payloadType":1}' % deep)
+    with pytest.raises(ValueError, match=r"version must be int|nested"):
+        Trust.parse(b'{"keys":{},"thresholds":{},"version":%s}' % deep)
+    (made.folder / "release" / MANIFEST).write_bytes(b'{"files":[{"path":%s,"sha256":"","size":1}],"version":1}' % deep)
+    refused(made, c.FilesDiffer, f"release/{MANIFEST}")
+
+
 def test_no_bit_of_the_manifest_can_be_flipped(made: Certified) -> None:
     path = made.folder / "release" / MANIFEST
     raw = path.read_bytes()
@@ -264,7 +289,7 @@ def test_a_signature_of_another_payload_does_not_fit(made: Certified, tmp_path: 
 def test_a_signature_over_another_type_does_not_fit(made: Certified) -> None:
     envelope = made.envelope
     signatures = tuple(
-        Signature(keyid=k.key_id, sig=base64.b64encode(k.sign(pae(envelope.payload, "application/json"))).decode())
+        Signature.of(k.public, k.sign(pae(envelope.payload, "application/json")))
         for k in (made.coordinator, *made.sites.values())
     )
     refused(made, c.ForgedSignature, "payload", raw=dataclasses.replace(envelope, signatures=signatures).canonical)

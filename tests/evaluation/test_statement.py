@@ -3,6 +3,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from evaluation.evidence import Finding, Verdict, exact
 from evaluation.policy import Lane, Policy
 from evaluation.predicate import Number, PolicyRecord
 from evaluation.statement import Contradiction, ForeignPolicy, Predicate, Statement, read_time, write_time
+from privacy.estimate import paired
 from synthesis.canonical import dumps, loads
 from tests.certified import EVIDENCE, NOW, empirical, formal, statement
 
@@ -34,6 +36,14 @@ def test_whole_and_good_evidence_passes() -> None:
 
 def test_a_statement_survives_the_wire() -> None:
     stated = statement()
+    assert Statement.from_json(loads(dumps(stated.to_json()))) == stated
+
+
+def test_estimates_of_the_house_are_findings() -> None:
+    scores = np.random.default_rng(0).normal(0.8, 0.01, 60)
+    difference = paired(scores, scores, rng=np.random.default_rng(0))
+    stated = statement([*EVIDENCE[:1], *EVIDENCE[2:], Finding(metric="utility.segmentation", estimate=difference)])
+    assert stated.predicate.verdict is Verdict.PASS
     assert Statement.from_json(loads(dumps(stated.to_json()))) == stated
 
 
