@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cohorts.phantom.heart import DIRECTIONS, STEPS, Heart, Local, locate
+from cohorts.phantom.heart import DIRECTIONS, STEPS, Heart
+from cohorts.phantom.masks import Local, locate
 from cohorts.study import View
 
 Floats = NDArray[np.floating[Any]]
@@ -59,7 +60,6 @@ class Surroundings:
         veil: power that lies over the heart: haze, near-field clutter, what is far behind.
         heard: share of the power that comes back from there.
         noise: power of the electronics.
-        side: brightness of the tissue beside the ventricle.
     """
 
     x: Floats

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cohorts.frames import VIEWS, Frames
 from cohorts.phantom import anatomy, echo, heart, motion, overlays, scanner, speckle
+from cohorts.phantom.masks import labels as outline
 from cohorts.study import SubjectKey, View
 
 Floats = NDArray[np.floating[Any]]
@@ -138,7 +139,7 @@ def conditions_with_style(
         hearts = heart.place(exam.who.rows(rows), view, pose[rows], machine, contracted[rows], shut)
         x, z = scanner.pixels(machine, size)
         for i, row in enumerate(rows):
-            masks[row] = heart.labels(hearts, i, x[i], z[0])
+            masks[row] = outline(hearts, i, x[i], z[0])
     frames = Frames(
         pixels=np.zeros((n, size, size), np.uint8),
         masks=masks,
@@ -204,7 +205,7 @@ def film(
         grey = np.empty((frames, *polar), np.uint8)
         for t in range(frames):
             row = i * frames + t
-            masks[i, t] = heart.labels(hearts, row, x[i], z[0])
+            masks[i, t] = outline(hearts, row, x[i], z[0])
             noise = speckle.scatterers(probe, *polar)
             if grain is not None:
                 noise *= np.sqrt(1 - _PERSISTENCE)
