@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from privacy.ledger import PrivacyLedger
 
 SITE_FILE = "site.yaml"
-KEYS = ("split.key", "pseudonym.key")
+SPLIT, PSEUDONYM, SIGNING = "split.key", "pseudonym.key", "signing.pem"
+KEYS = (SPLIT, PSEUDONYM)
 
 
 class Site:
@@ -40,7 +41,7 @@ class Site:
         """Open `folder`; raises `ValueError` naming what is missing or wrong in it."""
         self.folder = folder
         self.file: SiteFile = read_site_file(folder / SITE_FILE)
-        for key in (*KEYS, "signing.pem"):
+        for key in (*KEYS, SIGNING):
             if not (folder / "secrets" / key).is_file():
                 raise ValueError(f"{folder / 'secrets' / key} is missing: a site folder is made by Site.create")
         self.outbox = Outbox(folder / "outbox")
@@ -60,13 +61,15 @@ class Site:
         if (folder / SITE_FILE).exists():
             raise ValueError(f"{folder / SITE_FILE} exists: its account and keys are not made anew")
         file = SiteFile(name=name, cohort=cohort, public_subjects=public_subjects, threads=threads, policy=policy)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / "secrets").mkdir(mode=0o700)
-        for key in KEYS:
-            durable.write(folder / "secrets" / key, secrets.token_bytes(32))
         from evaluation.trust import SigningKey
 
-        SigningKey.create().write(folder / "secrets" / "signing.pem")
+        for new in (folder, folder / "secrets"):
+            new.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for key in KEYS:
+            if not (folder / "secrets" / key).exists():  # a creation that was killed goes on with the keys it made
+                durable.write(folder / "secrets" / key, secrets.token_bytes(32))
+        if not (folder / "secrets" / SIGNING).exists():
+            SigningKey.create().write(folder / "secrets" / SIGNING)
         text = yaml.safe_dump(json.loads(json.dumps(asdict(file))), sort_keys=False, allow_unicode=True)
         durable.write(folder / SITE_FILE, text.encode())
         return cls(folder)
@@ -86,7 +89,7 @@ class Site:
         """The key that countersigns certificates."""
         from evaluation.trust import SigningKey
 
-        return SigningKey.read(self.folder / "secrets" / "signing.pem")
+        return SigningKey.read(self.folder / "secrets" / SIGNING)
 
     @cached_property
     def ledger(self) -> "PrivacyLedger":
@@ -107,14 +110,14 @@ class Site:
             reader = READERS[self.file.cohort["reader"]](**fields)
         except TypeError as error:
             raise ValueError(f"{self.folder / SITE_FILE}: cohort: {error}") from error
-        found: Cohort = reader.read(pseudonyms=Pseudonyms(self._secret("pseudonym.key")))
+        found: Cohort = reader.read(pseudonyms=Pseudonyms(self._secret(PSEUDONYM)))
         return found
 
     def frames(self, *splits: "Split", size: int) -> "Frames":
         """Return the frames of the subjects in `splits`, resized to `(size, size)`; read from the studies once."""
         from cohorts.split import splits as divide
 
-        divided = divide(self.cohort, key=self._secret("split.key"))
+        divided = divide(self.cohort, key=self._secret(SPLIT))
         chosen = {subject for split in splits for subject in divided[split]}
         return self._all_frames(size).select([s for s in self.cohort.subjects if s in chosen])
 

@@ -8,18 +8,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from client.admission import own_code
+from client.app import app as client_app
 from client.policy import Policy
 from client.site import Site
 from cohorts.deidentify import Pseudonyms
 from cohorts.frames import Frames
 from cohorts.readers import READERS
 from cohorts.study import Clip, Cohort, Origin, Study, SubjectKey, UnreadableStudy, View
+from learning import arrays, messages
 from learning.learners import LEARNERS
+from learning.messages import Code, Reserve, Train
 from privacy.mechanism import DpPlan
 from server.campaign import Campaign, Stage
+from server.grid import InProcessGrid
 
 CANARY = "DOE-JANE-1957"
 SIZE = 16
@@ -112,3 +118,52 @@ def campaign(out: Path, *stages: Stage, **changes: Any) -> Campaign:
 def log_of(site: Site) -> list[dict[str, Any]]:
     path = site.folder / "log"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Wire:
+    """The line between the coordinator and some hospitals: asks them through the in-memory grid, and listens in."""
+
+    def __init__(self, *sites: Site) -> None:
+        self.sent: list[bytes] = []
+        self.grid = InProcessGrid(client_app, [{"site": str(s.folder)} for s in sites], wiretap=self._listen)
+        self.nodes = list(self.grid.get_node_ids())
+
+    def _listen(self, direction: str, part: bytes) -> None:
+        if direction == "up":
+            self.sent.append(part)
+
+    def raw(self, record: RecordDict, kind: str, node: int = 0) -> Message:
+        """Send a record as it is; return the reply, an error or not."""
+        (reply,) = self.grid.send_and_receive([Message(record, self.nodes[node], kind)])
+        return reply
+
+    def ask(self, request: object, node: int = 0) -> Any:
+        """Send a request; return the reply, or the code with which it was refused."""
+        reply = self.raw(messages.encode(request), messages.kind_of(request), node)
+        if reply.has_error():
+            return Code(reply.error.code)
+        return messages.decode(reply.content, messages.REPLIES[messages.kind_of(request)])
+
+
+def reserve_request(*plans: DpPlan, **changes: Any) -> Reserve:
+    settings: dict[str, Any] = {
+        "run": "run-1", "code_digest": own_code(), "experiment_digest": "0" * 64,
+        "plans": [plan.to_json() for plan in plans], "delta": 1e-5,
+    }  # fmt: skip
+    return Reserve(**(settings | changes))
+
+
+def train_request(**changes: Any) -> Train:
+    settings: dict[str, Any] = {
+        "run": "run-1", "stage": "views", "round": 1, "kind": "learner", "name": "tiny", "config": {}, "prior": "",
+        "plan": PLAN.to_json(), "size": SIZE, "steps": 2, "batch_size": 8, "learning_rate": 0.5, "seed": 3,
+        "arrays": arrays.trainable(Tiny().build().module),
+    }  # fmt: skip
+    return Train(**(settings | changes))
+
+
+def images(n: int = 4) -> dict[str, NDArray[np.uint8]]:
+    dice = np.random.default_rng(n)
+    pixels = dice.integers(0, 255, (n, SIZE, SIZE)).astype(np.uint8)
+    none = np.full(n, 255, np.uint8)
+    return {"pixels": pixels, "masks": np.zeros_like(pixels), "view": none, "phase": none}
