@@ -1,7 +1,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.envelope import PAYLOAD_TYPE, Envelope, MalformedEnvelope, Signature, pae, seal
@@ -17,11 +17,13 @@ def test_the_encoding_is_that_of_the_dsse_specification() -> None:
     assert encoded == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
 
 
+@settings(deadline=None)
 @given(st.text(), st.binary(), st.text(), st.binary())
 def test_type_and_payload_never_trade_places(kind: str, payload: bytes, other_kind: str, other: bytes) -> None:
     assert (pae(payload, kind) == pae(other, other_kind)) == ((payload, kind) == (other, other_kind))
 
 
+@settings(deadline=None)
 @given(st.binary(), st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True, max_size=3))
 def test_an_envelope_reads_back_as_it_was(payload: bytes, keys: list[str]) -> None:
     envelope = Envelope(payload=payload, signatures=tuple(Signature(keyid=k, sig=SIG) for k in keys))

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.evidence import Finding, Verdict, decide, exact, judge
@@ -151,6 +151,7 @@ def evidence(draw: st.DrawFn) -> list[Finding]:
     return [one(i) for i in range(draw(st.integers(0, 5)))]
 
 
+@settings(deadline=None)
 @given(policies(), evidence(), st.sampled_from(Lane), st.data())
 def test_no_part_of_the_evidence_passes_unless_the_whole_passes(
     policy: Policy, findings: list[Finding], lane: Lane, data: st.DataObject
@@ -168,6 +169,7 @@ def test_no_part_of_the_evidence_passes_unless_the_whole_passes(
         assert decide(policy, findings, lane=lane).verdict is PASS
 
 
+@settings(deadline=None)
 @given(policies(), evidence(), st.sampled_from(Lane))
 def test_a_pass_loses_its_verdict_with_any_required_finding(
     policy: Policy, findings: list[Finding], lane: Lane
@@ -178,12 +180,14 @@ def test_a_pass_loses_its_verdict_with_any_required_finding(
         assert decide(policy, [f for f in findings if f.metric != metric], lane=lane).verdict is INCONCLUSIVE
 
 
+@settings(deadline=None)
 @given(policies(), evidence(), st.sampled_from(Lane))
 def test_a_failed_positive_control_never_passes(policy: Policy, findings: list[Finding], lane: Lane) -> None:
     failed = [Finding(metric=f.metric, estimate=f.estimate, controls={"positive_control": False}) for f in findings]
     assert decide(policy, failed, lane=lane).verdict is not PASS
 
 
+@settings(deadline=None)
 @given(st.sampled_from(Op), numbers, numbers, st.floats(0, 1), st.floats(0, 1))
 def test_a_wider_interval_never_earns_a_pass_nor_a_fail(
     op: Op, low: float, high: float, left: float, right: float

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.evidence import Finding, Verdict, exact
@@ -50,6 +50,7 @@ def test_estimates_of_the_house_are_findings() -> None:
 REQUIRED = {rule.metric for rule in Policy.load("default").rules if Lane.FORMAL in rule.required}
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(range(len(EVIDENCE)))))
 def test_a_statement_cannot_pass_while_a_required_finding_is_missing(kept: set[int]) -> None:
     findings = [EVIDENCE[i] for i in sorted(kept)]
@@ -57,6 +58,7 @@ def test_a_statement_cannot_pass_while_a_required_finding_is_missing(kept: set[i
     assert (statement(findings).predicate.verdict is Verdict.PASS) == (measured >= REQUIRED)
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(range(len(EVIDENCE)))))
 def test_nobody_can_write_a_better_verdict_by_hand(kept: set[int]) -> None:
     honest = statement([EVIDENCE[i] for i in sorted(kept)]).predicate
@@ -199,6 +201,7 @@ def test_a_malformed_statement_is_refused_by_the_name_of_the_field(path: str, va
         Statement.from_json(document)
 
 
+@settings(deadline=None)
 @given(st.datetimes(min_value=NOW.replace(tzinfo=None, year=1900), max_value=NOW.replace(tzinfo=None, year=9000)))
 def test_times_survive_the_wire(moment: Any) -> None:
     moment = moment.replace(microsecond=0, tzinfo=NOW.tzinfo)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthesis.canonical import dumps, loads
@@ -14,6 +14,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_canonical_json_reads_back_as_it_was(value: object) -> None:
     assert loads(dumps(value)) == value
