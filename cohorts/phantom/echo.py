@@ -123,8 +123,8 @@ def amplitude(heart: Heart, i: int, setting: Mapping[str, float], fabric: Textur
         below = 1 - above
         flesh *= 1 - np.clip(inside * 0.4 + 0.5, 0, 1) * below
         # The back wall lies across the beam and shines, the side walls lie along it.
-        across_beam = 0.2 + np.clip(at.below * (1 / float(heart.atrium_length[i])), 0, 1.1) ** 3
-        interfaces += (0.2 * bright) * _ridge(0.6 * inside + 0.9) * (below * across_beam)
+        deep = np.clip(at.below * (1 / float(heart.atrium_length[i])), 0, 1.1)
+        interfaces += (0.2 * bright) * _ridge(0.6 * inside + 0.9) * (below * (0.2 + deep * deep * deep))
         interfaces += bright * _valve(heart, i, at.across, at.below)
         rest = np.maximum(below, rest) * np.clip(-inside * 0.5 - 1.0, 0, 1)
     for u, v, a, b in heart.pools[i].tolist():
@@ -161,7 +161,7 @@ def _profiles(fabric: Texture) -> tuple[Floats, Floats, Floats]:
 
     Where in the wall the fibres shine, and how thin that layer is, differs from window to window.
     """
-    layer, fine = 0.55 + 0.2 * np.tanh(fabric.wall[1]), 0.2 + 0.08 * np.tanh(fabric.wall[2])
+    layer, fine = 0.55 + 0.2 * np.tanh(fabric.wall[1]), 0.17 + 0.08 * np.tanh(fabric.wall[2])
     wall = np.clip((_T + 0.08) / 0.2, 0, 1) * np.clip((1.12 - _T) / 0.2, 0, 1)
     edge = 0.2 * np.exp(-(((_T - 0.1) / 0.14) ** 2)) + 0.35 * np.exp(-(((_T - 1.05) / 0.16) ** 2))
     edge += 0.7 * np.exp(-(((_T - layer) / fine) ** 2))

@@ -73,7 +73,8 @@ def direction(du: Floats, dv: Floats) -> Floats:
     Monotone in the angle but without an arc tangent (the diamond angle).
     """
     turn = dv / (np.abs(du) + np.abs(dv) + 1e-6)
-    return np.where(du < 0, turn, np.where(dv < 0, -2, 2) - turn)
+    out: Floats = np.where(du < 0, turn, np.copysign(np.float32(2), dv) - turn)
+    return out
 
 
 def place(
