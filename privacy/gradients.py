@@ -73,14 +73,19 @@ class SubjectGradients:
         """
         if n_subjects < 1 or losses.ndim != 1 or len(losses) < 1 or len(losses) % n_subjects:
             raise ValueError(f"losses of shape {tuple(losses.shape)} are not n_subjects={n_subjects} times some draws")
+        for name, layer in self._module.named_modules():
+            if not layer.training and any(p.requires_grad for p in layer.parameters(recurse=False)):
+                raise ValueError(
+                    f"trainable layer {name!r} is in eval mode, where Opacus records nothing; call train()"
+                )
+        self._drop_gradients()
         try:
             _backward(losses.sum() * (n_subjects / len(losses)))
             return self._collect(len(losses), n_subjects)
         finally:
+            self._drop_gradients()
             self._forget()
             for _, parameter in self.parameters:
-                parameter.grad = None
-                parameter.grad_sample = None  # type: ignore[attr-defined]
                 parameter._forward_counter = 0  # type: ignore[attr-defined]
 
     def step(self, change: Tensor) -> None:
@@ -103,7 +108,7 @@ class SubjectGradients:
             if rows is None or parameter.grad is None:
                 raise ValueError(
                     f"trainable parameter {name!r} received no gradient: its layer took no part in the losses, "
-                    "ran in eval mode, or ran in a forward pass that was never differentiated; freeze or use it"
+                    "or ran once more in a forward pass that was never differentiated; freeze it or use it"
                 )
             if isinstance(rows, list) or len(rows) != n_rows:
                 raise ValueError(f"parameter {name!r} saw another batch than the {n_rows} rows of the losses")
@@ -114,6 +119,11 @@ class SubjectGradients:
             start += parameter.numel()
         self._agrees_with_autograd = True
         return flat
+
+    def _drop_gradients(self) -> None:
+        for _, parameter in self.parameters:
+            parameter.grad = None
+            parameter.grad_sample = None  # type: ignore[attr-defined]
 
     def _forget(self) -> None:
         for layer in self._module.modules():
