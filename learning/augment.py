@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cohorts.study import UNLABELLED
+
 
 def appearance(x: Tensor, *, generator: torch.Generator) -> Tensor:
     """Vary gain, contrast, sharpness and noise of images `(n, 1, h, w)` in [-1, 1]."""
@@ -42,5 +44,6 @@ def place(x: Tensor, masks: Tensor, *, generator: torch.Generator) -> tuple[Tens
     )
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     moved = F.grid_sample(x + 1, grid, align_corners=False) - 1  # +1: what comes from outside is black
-    labels = F.grid_sample(masks.unsqueeze(1).float(), grid, mode="nearest", align_corners=False)
-    return moved, labels.squeeze(1).to(torch.uint8)
+    labels = F.grid_sample(masks.unsqueeze(1).float(), grid, mode="nearest", align_corners=False).squeeze(1)
+    unlabelled = (masks == UNLABELLED).flatten(1).all(1).view(-1, 1, 1)  # what comes in is unlabelled there as well
+    return moved, torch.where(unlabelled, UNLABELLED, labels).to(torch.uint8)

@@ -23,9 +23,11 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if inner == outer else nn.Conv2d(inner, outer, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return shortcut plus residual."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
-        return self.shortcut(x) + h
+        y: Tensor = self.shortcut(x) + h
+        return y
 
 
 def to_signal(pixels: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def fit(
         rows = dice.integers(0, len(frames), batch_size)
         loss = learner.losses(frames, rows, generator=generator).mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

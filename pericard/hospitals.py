@@ -76,7 +76,9 @@ def _files(experiment: "Experiment", reader: str, folders: list[Path]) -> list[t
         own: Mapping[str, Any] = dataclasses.asdict(
             dataclasses.replace(cohort, subjects_file=str(path), site=folder.name)
         )
-        found.append(({k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}, len(divided.subjects(folder.name))))
+        found.append(
+            ({k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}, len(divided.subjects(folder.name)))
+        )
     return found
 
 

@@ -94,9 +94,7 @@ def _begun(out: Path) -> "tuple[Experiment, dict[str, Any], str]":
     return from_json(json.dumps(resolved), groups=_groups()), resolved, str(run)
 
 
-def _run(
-    experiment: "Experiment", resolved: dict[str, Any], run: str, out: Path, progress: "Progress"
-) -> None:
+def _run(experiment: "Experiment", resolved: dict[str, Any], run: str, out: Path, progress: "Progress") -> None:
     import torch
 
     from pericard import hospitals
@@ -143,10 +141,12 @@ def _show(out: Path, *, as_json: bool) -> int:
     else:
         from rich.console import Console
 
-        from evaluation.report import table
+        from evaluation.report import findings_table
+        from evaluation.schema import decode
+        from evaluation.statement import Predicate
 
         console = Console()
-        console.print(table(predicate))
+        console.print(findings_table(decode(Predicate, predicate, "predicate")))
         console.print(f"report       {out / 'report.html'}\ncertificate  {out / 'certificate.json'}", highlight=False)
         console.print(f"check it     pericard verify {out}", highlight=False)
     return Exit[predicate["verdict"]]

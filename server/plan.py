@@ -4,7 +4,6 @@ Everything a patient will ever pay is fixed here, before anything runs: that is 
 (privacy.md 6.1), and why the sites can be shown all of it at once.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -149,7 +148,7 @@ def _part(kind: str, name: str, config: Any, *, prior: str) -> dict[str, Any]:
 
 def _plain(config: Any) -> dict[str, Any]:
     """Return a config dataclass as the JSON that a message can carry."""
-    found: dict[str, Any] = json.loads(json.dumps(asdict(config) if dataclasses.is_dataclass(config) else config))
+    found: dict[str, Any] = json.loads(json.dumps(config if isinstance(config, Mapping) else asdict(config)))
     return found
 
 

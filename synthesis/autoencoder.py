@@ -36,6 +36,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance."""
         mean, log_variance = self.net(x).chunk(2, 1)
         return mean, log_variance.clamp(-12, 4)
 
@@ -54,6 +55,7 @@ class Decoder(nn.Module):
         self.leave = nn.Sequential(norm(w), nn.SiLU(), nn.Conv2d(w, 4, 3, padding=1), nn.PixelShuffle(2))
 
     def forward(self, z: Tensor, structures: Tensor, noise: Tensor) -> Tensor:
+        """Draw the image: structures `(n, 3, 64, 64)`, noise `(n, 1, 64, 64)`."""
         # Structures are averaged; noise is scaled to keep its variance at one.
         at8, at16 = (torch.cat([F.avg_pool2d(structures, k), k * F.avg_pool2d(noise, k)], 1) for k in (8, 4))
         at32 = F.pixel_unshuffle(torch.cat([structures, noise], 1), 2)
@@ -82,7 +84,8 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Return the standardised latent mean `(n, 4, 8, 8)` of images `(n, 1, 64, 64)` in [-1, 1]."""
         mean, _ = self.encoder(x)
-        return (mean - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)
+        z: Tensor = (mean - self.latent_mean.view(-1, 1, 1)) / self.latent_std.view(-1, 1, 1)
+        return z
 
     def decode(self, z: Tensor, masks: Tensor, noise: Tensor) -> Tensor:
         """Return images `(n, 1, 64, 64)` in [-1, 1].

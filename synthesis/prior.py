@@ -125,6 +125,7 @@ class Adversary(nn.Module):
         )
 
     def forward(self, image: Tensor, structures: Tensor) -> Tensor:
+        """Return one score per patch, `(n, 1, 8, 8)`."""
         score: Tensor = self.net(torch.cat([image, structures], 1))
         return score
 
@@ -189,13 +190,14 @@ def _train_flow(
     """Train the velocity field; the exponential average of the weights is what is kept (Karras et al. 2022)."""
     network = network.to(device).train().requires_grad_(True)
     average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999),  # type: ignore[no-untyped-call]
     )
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=recipe.flow_steps)
     with torch.no_grad():
         pixels_once = torch.from_numpy(frames.pixels)
-        encoded = torch.cat([autoencoder.encode(to_signal(p.to(device))) for p in pixels_once.split(256)])
+        encoded = torch.cat([autoencoder.encode(to_signal(p.to(device))) for p in torch.split(pixels_once, 256)])
     for i, (rows, masks, view, phase, scanner) in enumerate(
         _batches(frames, scanners, recipe, recipe.flow_steps, device, recipe.flow_batch_size)
     ):

@@ -26,6 +26,7 @@ class Attention(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend."""
         n, tokens, width = x.shape
         q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         h = nn.functional.scaled_dot_product_attention(q, k, v)
@@ -47,9 +48,11 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Transform tokens `(n, tokens, width)` under conditions `(n, width)`."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).unsqueeze(1).chunk(6, -1)
         x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
-        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        y: Tensor = x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        return y
 
 
 class LatentTransformer(nn.Module):
@@ -84,11 +87,16 @@ class LatentTransformer(nn.Module):
     def forward(
         self, z: Tensor, t: Tensor, *, view: Tensor, phase: Tensor, masks: Tensor, style: Tensor, scanner: Tensor | None
     ) -> Tensor:
+        """Return the velocity `(n, 4, 8, 8)`."""
         n = len(z)
         patches = nn.functional.pixel_unshuffle(one_hot(masks), FACTOR * PATCH).flatten(2).transpose(1, 2)
         known = (masks != 255).flatten(1).any(1).long()
         where = torch.arange(TOKENS, device=z.device).expand(n, -1)
-        x = self.latent(nn.functional.pixel_unshuffle(z, PATCH).flatten(2).transpose(1, 2)) + self.structures(patches) + self.position(where)
+        x = (
+            self.latent(nn.functional.pixel_unshuffle(z, PATCH).flatten(2).transpose(1, 2))
+            + self.structures(patches)
+            + self.position(where)
+        )
         x = x + self.mask_known(known).unsqueeze(1)
         c = self.time(_frequencies(t)) + self.view(view + 1) + self.phase(phase + 1) + self.style(style)
         if scanner is not None:

@@ -45,6 +45,7 @@ class UNet(nn.Module):
         self.leave = nn.Sequential(norm(width), nn.SiLU(), nn.Conv2d(width, 4 * STRUCTURE_CLASSES, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits `(n, 4, h, w)` of images `(n, 1, h, w)`."""
         h, skips = self.enter(x), []
         for block in self.down:
             skips.append(h)
@@ -74,7 +75,8 @@ class SegmenterLearner:
         wanted = F.one_hot(target, STRUCTURE_CLASSES).movedim(-1, 1) * known.unsqueeze(1)
         overlap = 2 * (shown * wanted).flatten(2).sum(2)
         dice = (overlap + 1) / (shown.flatten(2).sum(2) + wanted.flatten(2).sum(2) + 1)
-        return entropy + 1 - dice[:, 1:].mean(1)
+        loss: Tensor = entropy + 1 - dice[:, 1:].mean(1)
+        return loss
 
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -100,7 +100,8 @@ def _unlike_patients(state: State, candidates: Frames) -> NDArray[np.bool_]:
         state.grid, state.sites, lambda _: request, quorum=len(state.sites), seconds=state.campaign.seconds
     )
     bits = [np.unpackbits(np.frombuffer(r.bits, np.uint8), count=len(candidates)) for r in answers.replies.values()]
-    return np.logical_and.reduce([b.astype(bool) for b in bits])
+    everywhere: NDArray[np.bool_] = np.logical_and.reduce([b.astype(bool) for b in bits])
+    return everywhere
 
 
 def _shares(checks: dict[str, NDArray[np.bool_]]) -> dict[str, float]:

@@ -94,7 +94,8 @@ class LatentFlowGenerator:
             style=torch.full((len(rows),), SITES),
             scanner=None,
         )
-        return (predicted - flow.velocity(z, noise)).square().flatten(1).mean(1)
+        losses: Tensor = (predicted - flow.velocity(z, noise)).square().flatten(1).mean(1)
+        return losses
 
     @torch.no_grad()
     def _latents(self, frames: Frames) -> Tensor:

@@ -14,7 +14,7 @@ NAMES = ("autoencoder", "latent_flow", "view_classifier")
 
 
 def folder() -> Path:
-    """Return where the priors lie: beside this file, or where `PERICARD_PRIORS` says (a Flower bundle has no weights)."""
+    """Return where the priors lie: beside this file, or where `PERICARD_PRIORS` says (bundles have no weights)."""
     return Path(os.environ.get("PERICARD_PRIORS", Path(__file__).parent))
 
 

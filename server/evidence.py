@@ -1,0 +1,67 @@
+"""From what the stages wrote down to the sections of a certificate: no number is made here."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from evaluation.evidence import Finding
+from evaluation.policy import Lane
+from evaluation.predicate import Audit, Filter, Utility
+from privacy.estimate import Estimate
+from server.campaign import State
+from server.stages.screen import SCREENED
+from server.stages.utility import FEDERATED, LOCAL, PHANTOM, RELEASE, SCORES
+
+# The stage of each task, the rule that holds its release against real studies, and what stands for those.
+TASKS = {"segmentation": ("utility.segmentation", (FEDERATED, LOCAL)), "recognition": ("utility.view", (LOCAL,))}
+ARMS = {RELEASE: "release", PHANTOM: "phantom", FEDERATED: "real_federated", LOCAL: "real_local"}
+
+
+def utility_findings(state: State) -> Iterator[Finding]:
+    """Yield, per task, release minus real and release minus phantom: paired by patient, pooled over sites."""
+    for stage, (metric, references) in TASKS.items():
+        scores = state.read_json(stage, SCORES)
+        reference = next(arm for arm in references if arm in scores["gains"])
+        for name, arm in ((metric, reference), (f"{metric}_gain", PHANTOM)):
+            cell = scores["gains"][arm].get(scores["primary"])
+            how = f"{scores['primary']} of the arm release minus that of {ARMS[arm]}, paired by patient"
+            yield Finding(metric=name, estimate=None if cell is None else _estimate(cell), how=how)
+
+
+def utility_section(state: State) -> Iterator[Utility]:
+    """Yield every arm of every task under every metric."""
+    for stage in TASKS:
+        scores = state.read_json(stage, SCORES)
+        for arm in (a for a in ARMS if a in scores["arms"]):
+            for metric, cell in scores["arms"][arm].items():
+                yield Utility(
+                    task=scores["task"],
+                    arm=ARMS[arm],
+                    metric=metric,
+                    n_patients=cell["n"],
+                    n_seeds=1,
+                    estimate=cell["value"],
+                    ci=(cell["low"], cell["high"]),
+                    test="patients pooled over sites, 95 % interval",
+                )
+
+
+def attack_section(state: State) -> Audit:
+    """Return the disclosure attack as it was run."""
+    record: Mapping[str, Any] = state.read_json("attack", "attack.json")
+    return Audit(**{**record["audit"], "ci": tuple(record["audit"]["ci"]) if record["audit"]["ci"] else None})
+
+
+def filter_section(state: State, lane: Lane) -> Filter:
+    """Return how candidates were screened, and how many stayed, in steps of five percent."""
+    told = next(s for s in state.campaign.stages if s.name == "screen").settings
+    empirical = " and the exact re-identification filter of every site" if lane is Lane.EMPIRICAL else ""
+    return Filter(
+        mode=f"self-similarity and view, by public and differentially private means{empirical}",
+        tau=told["similarity"],
+        tau_method="fixed before the run; Pearson correlation of 32x32 thumbnails, candidates against each other",
+        acceptance_rounded=state.read_json("screen", SCREENED)["acceptance_rounded"],
+    )
+
+
+def _estimate(cell: Mapping[str, Any]) -> Estimate:
+    return Estimate(value=cell["value"], low=cell["low"], high=cell["high"], n=cell["n"])

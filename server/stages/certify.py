@@ -1,0 +1,224 @@
+"""Certify: gather the evidence, let the policy decide, draw the report, sign, and have every site countersign.
+
+Settings:
+    policy, lane: by what is decided.
+    epsilon, epsilon_at_2_sites, epsilon_at_3_sites: of all plans together, for a patient seen at so many sites.
+    pictures: whether the frames beside the release are public phantoms ("phantom").
+
+Writes, beside the campaign, `report.html`, `certificate.json` and `trust.json`; in its folder `statement.json`.
+"""
+
+import base64
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cohorts import frames as table
+from cohorts.frames import VIEWS
+from evaluation.certificate import issue, subjects
+from evaluation.envelope import Envelope, Signature
+from evaluation.evidence import Finding
+from evaluation.policy import Lane, Policy
+from evaluation.predicate import Dp, Mechanism, Pretraining, Release, Signer, Site
+from evaluation.statement import Statement
+from evaluation.statement import state as make_statement
+from evaluation.trust import SigningKey, Trust
+from learning import arrays, durable
+from learning.messages import Sign
+from learning.messages import Signature as Countersignature
+from privacy.estimate import Estimate
+from server.campaign import State
+from server.evidence import attack_section, filter_section, utility_findings, utility_section
+from server.rounds import Answers, ask
+from server.stages.sample import PHANTOMS
+from server.stages.screen import RELEASED
+from server.stages.train import WEIGHTS
+from synthesis.manifest import Manifest
+
+COORDINATOR = "coordinator"
+SHOWN = 12  # frames of each kind in the report
+LIMITS = (
+    "ε bounds what the released files can tell about one patient; it does not bound what is true of many of them.",
+    "Utility figures are not differentially private: they are means over at least ten test patients, rounded. The arms "
+    "trained on real studies depend on members; they are no part of the release.",
+    "A site's size, its split and its noise are what its own machine says; a site that lies about them is not detected.",
+    "Attacks that were not tried are not excluded.",
+    "The synthetic images are 64x64 pixels, single frames of apical views: not for diagnosis.",
+)
+
+
+def run(state: State) -> None:
+    """Issue the certificate; by construction its verdict is what its own policy says of its own findings."""
+    out = Path(state.campaign.out)
+    key = _own_key(out / "coordinator.pem")
+    manifest = Manifest.of(out / "release")
+    state.tell(0.1, "evidence against the policy")
+    statement = _statement(state, key, manifest)
+    state.tell(0.3, "report")
+    report = _report(state, statement)
+    durable.write(out / "report.html", report)
+    statement = dataclasses.replace(statement, subject=subjects(manifest, {"report.html": report}))
+    envelope = issue(statement, key)
+    state.tell(0.6, "countersignatures")
+    replies: Answers[Countersignature] = ask(
+        state.grid,
+        state.sites,
+        lambda _: Sign(run=state.campaign.run, payload_type="application/vnd.in-toto+json", payload=envelope.payload),
+        quorum=state.campaign.quorum,
+        seconds=state.campaign.seconds,
+    )
+    for reply in replies.replies.values():
+        envelope = _countersigned(envelope, reply)
+    sites = state.read_json("reserve", "sites.json")
+    trust = Trust.of(
+        {COORDINATOR: key.public},
+        {name: bytes.fromhex(site["public_key"]) for name, site in sites.items()},
+        least_sites=state.campaign.quorum,
+    )
+    durable.write(out / "trust.json", trust.canonical)
+    durable.write(out / "certificate.json", envelope.canonical)
+    state.write_json("statement.json", statement.to_json())
+
+
+def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
+    from evaluation.provenance import collect
+
+    told: Mapping[str, Any] = state.stage.settings
+    released = table.read(state.output("screen", RELEASED))
+    sites = state.read_json("reserve", "sites.json")
+    lane = Lane(told["lane"])
+    weights = arrays.read(state.output("generator", WEIGHTS))
+    return make_statement(
+        subject=subjects(manifest),
+        policy=Policy.load(told["policy"]),
+        findings=list(_findings(state)),
+        release=Release(
+            lane=lane,
+            n_samples=len(released),
+            views=tuple(sorted({VIEWS[v].value for v in released.view})),
+            labels=("view", "phase", "masks", "lvef_percent"),
+            license="CC0-1.0",
+            intended_use="Development and testing of methods for echocardiography.",
+            forbidden_use="Diagnosis; any attempt to find a patient.",
+        ),
+        dp=_dp(state, lane),
+        sites=tuple(
+            Site(
+                pseudonym=name,
+                key_id=_key_id(site["public_key"]),
+                n_rounded=site["public_subjects"],
+                ledger_head=site["head"],
+                eps_spent_lifetime=site["epsilon"],
+            )
+            for name, site in sorted(sites.items())
+        ),
+        filter=filter_section(state, lane),
+        audits=(attack_section(state),),
+        utility=tuple(utility_section(state)),
+        repro=collect(
+            seeds={"public": state.campaign.seed},
+            config_digest=state.campaign.experiment_digest,
+            model_digest=arrays.digest(weights),
+            determinism_level="sampling and evaluation repeat on equal threads; noise and who is drawn never do",
+            replay=["pericard", "simulate", f"experiment={state.campaign.experiment['name']}", "--out", "DIR"],
+        ),
+        limits=LIMITS,
+        signed_by=(
+            Signer(key_id=key.key_id, name=COORDINATOR, role="coordinator"),
+            *(Signer(key_id=_key_id(s["public_key"]), name=n, role="site") for n, s in sorted(sites.items())),
+        ),
+        issued=datetime.now(UTC),
+    )
+
+
+def _findings(state: State) -> Iterator[Finding]:
+    yield from utility_findings(state)
+    record = state.read_json("attack", "attack.json")
+    for metric, cell in record["findings"].items():
+        yield Finding(
+            metric=metric,
+            estimate=Estimate(value=cell["value"], low=cell["low"], high=cell["high"], n=cell["n"]),
+            controls=record["controls"] if metric == record["decides"] else {},
+            how=cell.get("how", ""),
+        )
+
+
+def _dp(state: State, lane: Lane) -> Dp:
+    """State ε and what it covers: exactly the steps that the coverage table allows to be claimed."""
+    from privacy import coverage
+    from privacy.randomness import SecureRandom
+
+    told: Mapping[str, Any] = state.stage.settings
+    plans = next(s for s in state.campaign.stages if s.name == "reserve").settings["plans"]
+    covered = lane is Lane.FORMAL
+    epsilon = told["epsilon"]
+    reference = any(stage.name == "reference" for stage in state.campaign.stages)
+    if covered and (problems := coverage.formal(_steps(state))):
+        raise ValueError("the FORMAL lane cannot be claimed: " + "; ".join(problems))
+    return Dp(
+        release_covered=covered,
+        eps=epsilon if covered else None,
+        delta=state.campaign.delta,
+        per_view={
+            # The reference arm sends weights without noise to whoever runs the simulation.
+            "server": None if reference else epsilon,
+            "public": epsilon if covered else None,
+            "release": epsilon if covered else None,
+        },
+        accountant="dp-accounting, privacy loss distributions, pessimistic; all plans fixed before the run",
+        mechanisms=tuple(_mechanism(plan) for plan in plans),
+        charged_steps=tuple(plan["purpose"] for plan in plans),
+        uncovered_steps=() if covered else ("exact re-identification filter",),
+        assumptions=(
+            "add or remove one patient with all studies, at one site",
+            "a patient has one identifier at a site",
+            "the sites' own machines, policies and signing keys",
+        ),
+        noise_rng=SecureRandom.NAME,
+        eps_if_2_sites=told["epsilon_at_2_sites"] if covered else None,
+        eps_if_3_sites=told["epsilon_at_3_sites"] if covered else None,
+        public_pretraining=(Pretraining(dataset="Pericard phantom (simulated)", license="Apache-2.0"),),
+    )
+
+
+def _mechanism(plan: Mapping[str, Any]) -> Mechanism:
+    if "sampling_rate" not in plan:
+        return Mechanism(step=plan["purpose"], sampler="none, discrete Laplace count", eps=plan["epsilon"])
+    return Mechanism(
+        step=plan["purpose"],
+        sampler="Poisson over subjects",
+        q=plan["sampling_rate"],
+        sigma=plan["noise_multiplier"],
+        C=plan["clip_norm"],
+        T=plan["steps"],
+        k_clips=plan["draws"],
+    )
+
+
+def _report(state: State, statement: Statement) -> bytes:
+    from evaluation.report import Pictures, draw
+
+    pictures = {}
+    for origin, file in (("phantom", PHANTOMS), ("synthetic", RELEASED)):
+        frames = table.read(state.output("screen", file))
+        pictures[origin] = Pictures(pixels=frames.pixels[:SHOWN], masks=frames.masks[:SHOWN])
+    return draw(statement.predicate, pictures).encode()
+
+
+def _countersigned(envelope: Envelope, reply: Countersignature) -> Envelope:
+    key = _key_id(reply.public_key.hex())
+    return envelope.with_signature(Signature(keyid=key, sig=base64.b64encode(reply.signature).decode()))
+
+
+def _key_id(public_hex: str) -> str:
+    from evaluation.trust import key_id
+
+    return key_id(bytes.fromhex(public_hex))
+
+
+def _own_key(path: Path) -> SigningKey:
+    if not path.exists():
+        SigningKey.create().write(path)
+    return SigningKey.read(path)
