@@ -87,12 +87,17 @@ class Dp:
         if self.release_covered and self.delta is None:
             raise ValueError("an ε without its δ says nothing")
 
+    @property
+    def generator_eps(self) -> float | None:
+        """ε of the generator: as the server saw it being made, else as the public sees it, else none."""
+        return next((e for e in (self.per_view[SERVER], self.per_view[PUBLIC]) if e is not None), None)
+
     def findings(self, *, largest_site: int) -> tuple[Finding, ...]:
         """Return what a policy judges about the formal part: ε, δ·n of the largest site, and coverage.
 
-        Where the release has no ε of its own, `dp.eps` is that of the server's view: of the generator, if it has one.
+        Where the release has no ε of its own, `dp.eps` is that of the generator, if it has one.
         """
-        eps = self.eps if self.eps is not None else self.per_view[SERVER]
+        eps = self.eps if self.eps is not None else self.generator_eps
         delta_n = self.delta * largest_site if self.delta is not None and eps is not None and largest_site > 0 else None
         return (
             Finding(metric="dp.eps", estimate=None) if eps is None else exact("dp.eps", eps, how=self.accountant),

@@ -67,7 +67,7 @@ def _facts(verified: Verified) -> dict[str, Any]:
         "lane": predicate.release.lane.value,
         "epsilon": predicate.dp.eps,
         "delta": predicate.dp.delta,
-        "epsilon_server": predicate.dp.per_view["server"],
+        "epsilon_generator": predicate.dp.generator_eps,
         "issued": predicate.issued,
         "expires": predicate.expires,
         "policy_digest": predicate.policy.digest,
@@ -113,8 +113,8 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _epsilon(facts: Mapping[str, Any]) -> str:
     if facts["epsilon"] is not None:
         return f"{facts['epsilon']:.3g} per patient, δ = {facts['delta']:.1e}"
-    if facts["epsilon_server"] is not None:
-        return f"none; the generator's is {facts['epsilon_server']:.3g} per patient"
+    if facts["epsilon_generator"] is not None:
+        return f"none; the generator's is {facts['epsilon_generator']:.3g} per patient"
     return "none"
 
 

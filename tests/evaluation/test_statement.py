@@ -106,6 +106,13 @@ def test_the_empirical_lane_prints_no_epsilon_of_the_release() -> None:
     assert predicate.verdict is Verdict.PASS  # of the generator's ε; coverage is required in FORMAL only
 
 
+def test_without_an_epsilon_of_the_release_the_generators_is_judged() -> None:
+    for server, public, judged in ((7.0, 2.0, 7.0), (None, 2.0, 2.0), (9.0, None, 9.0), (None, None, None)):
+        dp = formal(release_covered=False, eps=None, per_view={"server": server, "public": public, "release": None})
+        (eps,) = (f.estimate for f in dp.findings(largest_site=100) if f.metric == "dp.eps")
+        assert (eps.value if eps else None) == judged
+
+
 def test_without_any_dp_no_certificate_passes() -> None:
     none = formal(
         release_covered=False,
