@@ -41,7 +41,7 @@ def verify(folder: Path, *, trust: Path | None, as_json: bool) -> int:
     except OSError as error:
         name = _within(folder, error.filename)
         reason = f"{name}: {error.strerror or type(error).__name__}"
-        return _refuse(reason, (name,), Exit.UNREADABLE, kind="Unreadable", as_json=as_json)
+        return _refuse(reason, (), Exit.UNREADABLE, kind="Unreadable", as_json=as_json)
     if as_json:
         _print_json({"ok": True, **_facts(verified), "trust": "folder" if trust is None else "given"})
     else:
