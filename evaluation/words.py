@@ -1,0 +1,124 @@
+"""What the numbers of a certificate mean, in sentences for people who did not make them.
+
+Sources: the certainty bound is Bayes' rule on even odds under (ε, δ) (Wasserman and Zhou 2010,
+doi:10.1198/jasa.2009.tm08651); the best test against a Gaussian mechanism is that of Gaussian differential privacy
+(Dong, Roth and Su 2022, doi:10.1111/rssb.12454), its profile that of Balle and Wang 2018 (arXiv 1805.06530).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from evaluation.evidence import Verdict
+from evaluation.predicate import RELEASE, SERVER
+from evaluation.statement import Predicate
+
+NORMAL = NormalDist()
+HEADLINES = {
+    Verdict.PASS: "Every required rule holds, each on the unfavourable end of its interval.",
+    Verdict.FAIL: "At least one required rule is violated, even on the favourable end of its interval.",
+    Verdict.INCONCLUSIVE: "No required rule is shown to be violated, but the evidence does not settle all of them.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """The most that any membership test can reach against a Gaussian mechanism of some ε and δ."""
+
+    auc: float
+    tpr_at_1_percent: float
+
+
+def certainty(epsilon: float) -> float:
+    """Return how certain an observer can become who was undecided: e^ε / (1 + e^ε), up to δ."""
+    return 1 / (1 + math.exp(-epsilon))
+
+
+def ceiling(epsilon: float, delta: float) -> Ceiling:
+    """Return the ceiling of the Gaussian mechanism that is exactly (ε, δ): orientation, not a second guarantee."""
+    if epsilon > 300:  # beyond what a double can weigh, and beyond any meaning
+        return Ceiling(auc=1.0, tpr_at_1_percent=1.0)
+    low, high = 1e-6, 60.0
+    for _ in range(200):
+        mu = (low + high) / 2
+        low, high = (mu, high) if _delta(mu, epsilon) < delta else (low, mu)
+    return Ceiling(
+        auc=NORMAL.cdf(low / math.sqrt(2)),
+        tpr_at_1_percent=NORMAL.cdf(NORMAL.inv_cdf(0.01) + low),
+    )
+
+
+def reading_aid(epsilon: float, delta: float) -> str:
+    """Return the sentence that stands beside every ε (privacy of one patient, even odds)."""
+    at_most = f"{100 * certainty(epsilon):.{1 if certainty(epsilon) < 0.99 else 2}f} %"
+    best = ceiling(epsilon, delta)
+    return (
+        "An observer who is undecided (50/50) about one patient’s participation can become at most "
+        f"{at_most} certain, up to an exceptional probability of the order of δ = {power(delta)}. For orientation: "
+        f"against a Gaussian mechanism of this ε the best possible membership test has an AUC of {best.auc:.2f} and "
+        f"finds {100 * best.tpr_at_1_percent:.0f} % of the members at 1 % false alarms."
+    )
+
+
+def power(number: float) -> str:
+    """Return a small number as people write it: `1 × 10⁻⁵`."""
+    digits, _, exponent = f"{number:.1e}".partition("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{float(digits):g} × 10{raised}" if number else "0"
+
+
+def plain(predicate: Predicate) -> tuple[str, ...]:
+    """Return the paragraphs that say what this release is."""
+    release, n = predicate.release, len(predicate.sites)
+    updates = "noised model updates" if predicate.dp.per_view[SERVER] is not None else "model updates"
+    return (
+        f"{_count(n).capitalize()} {'site' if n == 1 else 'sites'} trained an image generator together. No study left "
+        f"a site: only {updates} and counted results did. The generator then drew hearts of people who do not exist.",
+        f"This release holds {release.n_samples:,} synthetic samples ({_listed(release.views)}), labelled with "
+        f"{_listed(release.labels)}. It is meant for {release.intended_use}, not for {release.forbidden_use}, under "
+        f"{release.license}.",
+        _privacy(predicate),
+        "This report is evidence. Whether it suffices, and what the release is in law, is decided by people.",
+    )
+
+
+def verdict_of(predicate: Predicate) -> str:
+    """Return the verdict in a sentence, with the rules it hangs on."""
+    text = HEADLINES[predicate.verdict]
+    if predicate.verdict is Verdict.PASS:
+        return text
+    rules = [r.rule for r in predicate.policy.evaluated_rules if r.required and r.verdict is predicate.verdict]
+    return f"{text} {'Violated' if predicate.verdict is Verdict.FAIL else 'Open'}: {_listed(rules)}." if rules else text
+
+
+def _privacy(predicate: Predicate) -> str:
+    dp = predicate.dp
+    released, trained = dp.per_view[RELEASE], dp.per_view[SERVER]
+    at = f"per patient at δ = {power(dp.delta)}" if dp.delta is not None else "per patient"
+    if released is not None:
+        return (
+            f"What one patient can change is bounded: ε = {released:.3g} {at}, over every step that opened real "
+            "studies. The bound covers the released files themselves."
+        )
+    if trained is not None:
+        return (
+            "The released files have no ε: they were selected by a filter that reads real studies. The generator they "
+            f"come from has ε = {trained:.3g} {at}. For the files, the measurements below are what there is."
+        )
+    return "Neither the generator nor the released files have an ε. For both, the measurements below are all there is."
+
+
+def _delta(mu: float, epsilon: float) -> float:
+    """Return δ(ε) of the Gaussian mechanism with parameter μ (Balle and Wang 2018, theorem 8)."""
+    return NORMAL.cdf(-epsilon / mu + mu / 2) - math.exp(epsilon) * NORMAL.cdf(-epsilon / mu - mu / 2)
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words or ("nothing",)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _count(n: int) -> str:
+    names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return names[n] if n < len(names) else str(n)
