@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cohorts.study import STRUCTURES
 from evaluation import plots, words
 from evaluation.evidence import Verdict
+from evaluation.page import PAGE
 from evaluation.plots import Row
 from evaluation.policy import Policy, Rule
 from evaluation.predicate import RELEASE, SERVER, Audit, EvaluatedRule, Number, Utility
@@ -177,15 +178,9 @@ def findings_table(predicate: Predicate) -> "Table":
 def _page() -> "Template":
     import jinja2
 
-    pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters.update(number=_number, interval=_interval, power=words.power, words=_words, arm=_arm, score=_score)
-    return pages.get_template("report.html.j2")
+    return pages.from_string(PAGE)
 
 
 def _reading_aid(predicate: Predicate) -> str:

@@ -241,10 +241,6 @@ def test_two_attacks_may_be_drawn_on_one_page() -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_the_template_is_found_beside_the_code() -> None:
-    assert report._page().name == "report.html.j2"
-
-
 def test_someone_counted_twice_is_told() -> None:
     twice = formal(eps_if_2_sites=9.1, eps_if_3_sites=11.3, eps_if_duplicate_id=15.2)
     text = Page(draw(statement(dp=twice).predicate, {})).text

@@ -1,4 +1,6 @@
-<!doctype html>
+"""The template of the report, as code: so it rides in Flower's bundle, which takes no templates, and is digested."""
+
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -217,3 +219,4 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <footer>This page is a drawing of <code>certificate.json</code>; where they differ, the signed file is right. <code>pericard verify DIR</code> checks the signatures and every file.</footer>
 </body>
 </html>
+"""
