@@ -7,6 +7,8 @@ from client.admission import Admission, admitted
 from client.site import Site
 from learning.messages import Code, Refusal, Sign, Signature
 
+ROUNDING = 1e-6  # the ledger rounds every charge up to a millionth
+
 
 def countersign(site: Site, request: Sign) -> Signature:
     """Sign a certificate's statement, after comparing what it says of this site with what this site knows."""
@@ -37,6 +39,8 @@ def _compare(site: Site, admission: Admission, predicate: Any) -> None:
     ):
         if said != known:
             raise Refusal(Code.REFUSED_POLICY, f"the statement says {name}={said!r}, this site knows {known!r}")
-    stated = predicate["dp"]["eps"]
-    if stated is not None and stated < receipt.epsilon:
-        raise Refusal(Code.REFUSED_POLICY, f"the statement says ε={stated}, this site was charged {receipt.epsilon}")
+    said = (own[0]["eps_spent_lifetime"], predicate["dp"]["eps"], predicate["dp"]["per_view"]["server"])
+    for stated in (eps for eps in said if eps is not None):
+        if stated < receipt.epsilon - ROUNDING:
+            words = f"the statement says ε={stated}, this site was charged {receipt.epsilon}"
+            raise Refusal(Code.REFUSED_POLICY, words)

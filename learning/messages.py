@@ -200,10 +200,10 @@ class Signature:
 @request("query.sign", Signature)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """Asks a site to countersign the statement of a run it took part in."""
+    """Asks a site to countersign the statement of a run it took part in; other types of payload are not signed."""
 
     run: Name
-    payload_type: Annotated[str, schema.Text(pattern=r"application/[a-z0-9.+\-]{1,80}")]
+    payload_type: Annotated[str, schema.Text(pattern=r"application/vnd\.in-toto\+json")]
     payload: Annotated[bytes, schema.Octets(high=1 << 19)]
 
 

@@ -20,10 +20,12 @@ from cohorts.deidentify import Pseudonyms
 from cohorts.frames import Frames
 from cohorts.readers import READERS
 from cohorts.study import Clip, Cohort, Origin, Study, SubjectKey, UnreadableStudy, View
-from learning import arrays, messages
+from evaluation.tasks import TASKS
+from learning import messages
 from learning.learners import LEARNERS
 from learning.messages import Code, Reserve, Train
-from privacy.mechanism import DpPlan
+from privacy.attacks import ATTACKS
+from privacy.mechanism import DpPlan, LaplacePlan
 from server.campaign import Campaign, Stage
 from server.grid import InProcessGrid
 
@@ -78,6 +80,48 @@ class TinyLearner:
             raise RuntimeError(f"{self.words} in {frames.subjects[0]}")
         x = torch.from_numpy(frames.pixels[rows]).float().div(255).unsqueeze(1)
         return nn.functional.cross_entropy(self.module(x), torch.from_numpy(frames.phase[rows]), reduction="none")
+
+
+@TASKS("tiny_task")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyTask:
+    """Name the phase; `seed` gives the initial weights."""
+
+    steps: int = 20
+    batch_size: int = 16
+    learning_rate: float = 0.5
+    primary: str = "accuracy"
+
+    def learner(self) -> TinyLearner:
+        return TinyLearner("")
+
+    def scores(self, learner: Any, frames: Frames) -> dict[str, NDArray[np.float64]]:
+        with torch.inference_mode():
+            named = learner.module(torch.from_numpy(frames.pixels).float().div(255).unsqueeze(1)).argmax(1).numpy()
+        right = (named == frames.phase).astype(np.float64)
+        accuracy = np.bincount(frames.subject, right) / np.bincount(frames.subject)
+        return {"accuracy": accuracy, "unknown": np.full(len(accuracy), np.nan)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyCounts:
+    members: int
+    near: float
+    by_share: tuple[float, ...]
+
+
+@ATTACKS("tiny_attack")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyAttack:
+    """Count subjects; noised in the FORMAL lane."""
+
+    def plans(self) -> list[LaplacePlan]:
+        return [LaplacePlan(purpose="tiny_attack", epsilon=0.5)]
+
+    def count(self, released: Frames, members: Frames, controls: Frames, *, random: Any, formal: bool) -> TinyCounts:
+        assert not set(members.subjects) & set(controls.subjects)
+        noise = random.discrete_laplace(0.5) if formal else 0
+        return TinyCounts(members=len(members.subjects) + noise, near=float(released.pixels.mean()), by_share=(0.5,))
 
 
 def policy(**changes: Any) -> Policy:
@@ -145,6 +189,9 @@ class Wire:
         return messages.decode(reply.content, messages.REPLIES[messages.kind_of(request)])
 
 
+WEIGHTS = {"2.weight": np.full((2, 16), 0.01, np.float32), "2.bias": np.zeros(2, np.float32)}
+
+
 def reserve_request(*plans: DpPlan, **changes: Any) -> Reserve:
     settings: dict[str, Any] = {
         "run": "run-1", "code_digest": own_code(), "experiment_digest": "0" * 64,
@@ -157,7 +204,7 @@ def train_request(**changes: Any) -> Train:
     settings: dict[str, Any] = {
         "run": "run-1", "stage": "views", "round": 1, "kind": "learner", "name": "tiny", "config": {}, "prior": "",
         "plan": PLAN.to_json(), "size": SIZE, "steps": 2, "batch_size": 8, "learning_rate": 0.5, "seed": 3,
-        "arrays": arrays.trainable(Tiny().build().module),
+        "arrays": WEIGHTS,
     }  # fmt: skip
     return Train(**(settings | changes))
 

@@ -13,6 +13,7 @@ from client import admission, boundary
 from client.app import app
 from client.outbox import Outbox
 from client.site import Site
+from evaluation.envelope import PAYLOAD_TYPE
 from learning import messages
 from learning.messages import REQUESTS, Attack, Code, Hello, Score, Screen, Sign
 from tests.hospitals import CANARY, PLAN, SIZE, Wire, hospital, images, log_of, reserve_request, train_request
@@ -24,7 +25,7 @@ REQUEST_OF_EACH_KIND: dict[str, Any] = {
     "evaluate": Score(run="run-1", stage="assess", task="tiny_task", config={}, size=SIZE, seed=1, arms={}),
     "query.attack": Attack(run="run-1", stage="a", name="tiny_attack", config={}, formal=True, released=images()),
     "query.screen": Screen(run="run-1", stage="screen", config={}, candidates=images()),
-    "query.sign": Sign(run="run-1", payload_type="application/json", payload=b"{}"),
+    "query.sign": Sign(run="run-1", payload_type=PAYLOAD_TYPE, payload=b"{}"),
 }
 
 

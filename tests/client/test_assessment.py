@@ -1,0 +1,185 @@
+"""What a hospital measures on its own people: rounded or noised, once, and nothing about one of them."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.assessment import as_frames
+from learning import arrays
+from learning.messages import Attack, Code, Counts, Kept, Refusal, Score, Screen, encode
+from tests.hospitals import SIZE, TinyAttack, TinyLearner, Wire, hospital, images, reserve_request
+
+RELEASE = arrays.trainable(TinyLearner("").module)
+
+
+def score(**changes: Any) -> Score:
+    settings: dict[str, Any] = {
+        "run": "run-1", "stage": "assess", "task": "tiny_task", "config": {}, "size": SIZE, "seed": 1,
+        "arms": {"release": RELEASE, "zero": {n: np.zeros_like(a) for n, a in RELEASE.items()}},
+    }  # fmt: skip
+    return Score(**(settings | changes))
+
+
+def attack(**changes: Any) -> Attack:
+    settings: dict[str, Any] = {
+        "run": "run-1", "stage": "attack", "name": "tiny_attack", "config": {}, "formal": True, "released": images(),
+    }  # fmt: skip
+    return Attack(**(settings | changes))
+
+
+def screen(**changes: Any) -> Screen:
+    settings: dict[str, Any] = {"run": "run-1", "stage": "screen", "config": {}, "candidates": images(11)}
+    return Screen(**(settings | changes))
+
+
+def admitted(tmp_path: Path, *plans: Any, **changes: Any) -> Wire:
+    wire = Wire(hospital(tmp_path, **changes))
+    wire.ask(reserve_request(*plans))
+    return wire
+
+
+def test_scores_are_rounded_means_of_test_subjects_beside_a_local_model(tmp_path: Path) -> None:
+    reply = admitted(tmp_path).ask(score())
+    assert set(reply.scores) == {"release", "zero", "local"}
+    assert reply.scores["zero"]["accuracy"]["mean"] == 0.5
+    assert reply.scores["zero"]["accuracy"]["standard_error"] == 0.0
+    assert reply.scores["local"]["accuracy"]["mean"] > 0.5
+    for cell in (found["accuracy"] for found in reply.scores.values()):
+        assert cell["n"] % 5 == 0
+        assert cell["mean"] == round(cell["mean"], 3)
+    assert reply.scores["zero"].get("unknown") is None
+    gained = reply.differences["local"]["zero"]["accuracy"]["mean"]
+    assert gained == pytest.approx(reply.scores["local"]["accuracy"]["mean"] - 0.5, abs=1e-3)
+
+
+def test_fewer_subjects_than_the_policy_asks_for_make_no_score(tmp_path: Path) -> None:
+    reply = admitted(tmp_path, min_cell=30).ask(score())
+    assert reply.scores == {"release": {}, "zero": {}, "local": {}}
+
+
+def test_a_task_is_scored_once(tmp_path: Path) -> None:
+    wire = admitted(tmp_path)
+    first = wire.ask(score())
+    assert encode(wire.ask(score())).object_id == encode(first).object_id
+    assert wire.ask(score(seed=2)) is Code.REFUSED_POLICY
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"task": "other"}, Code.REFUSED_POLICY), ({"run": "other"}, Code.REFUSED_POLICY),
+        ({"arms": {"local": RELEASE}}, Code.UNREADABLE),
+        ({"arms": {"release": {"w": np.zeros(1, np.float32)}}}, Code.FAILED), ({"config": {"x": 1}}, Code.FAILED),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_score_that_was_not_agreed_is_refused(tmp_path: Path, change: dict[str, Any], code: Code) -> None:
+    assert admitted(tmp_path).ask(score(**change)) is code
+
+
+def test_a_hospital_may_keep_its_scores(tmp_path: Path) -> None:
+    assert admitted(tmp_path, allow_scores=False).ask(score()) is Code.REFUSED_POLICY
+
+
+def test_a_formal_attack_is_charged_and_its_counts_are_noised(tmp_path: Path) -> None:
+    site = hospital(tmp_path)
+    wire = Wire(site)
+    wire.ask(reserve_request(plans=[plan.to_json() for plan in TinyAttack().plans()]))
+    reply = wire.ask(attack())
+    assert isinstance(reply, Counts)
+    assert set(reply.counts) == {"members", "near", "by_share"}
+    assert [e["payload"]["purpose"] for e in site.ledger.events() if e["kind"] == "intent"] == ["tiny_attack"]
+    assert encode(wire.ask(attack())).object_id == encode(reply).object_id
+
+
+def test_a_formal_attack_that_was_not_reserved_is_refused(tmp_path: Path) -> None:
+    assert admitted(tmp_path).ask(attack()) is Code.REFUSED_BUDGET
+
+
+def test_exact_counts_need_the_hospitals_word(tmp_path: Path) -> None:
+    assert isinstance(admitted(tmp_path / "a").ask(attack(formal=False)), Counts)
+    assert admitted(tmp_path / "b", allow_empirical=False).ask(attack(formal=False)) is Code.REFUSED_POLICY
+    assert admitted(tmp_path / "c", attacks=()).ask(attack(formal=False)) is Code.REFUSED_POLICY
+
+
+def test_an_attack_cannot_send_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass
+    class Wordy:
+        nearest: str = "patient-7"
+
+    monkeypatch.setattr(TinyAttack, "count", lambda *_, **__: Wordy())
+    wire = admitted(tmp_path)
+    assert wire.ask(attack(formal=False)) is Code.FAILED
+    assert not any(b"patient-7" in part for part in wire.sent)
+
+
+@pytest.fixture
+def sieve(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A filter that keeps every second candidate, and notes how many members and calibration rows it saw."""
+    seen: list[int] = []
+
+    @dataclasses.dataclass
+    class ReidentificationFilter:
+        alpha: float = 0.05
+
+        def calibrate(self, near: NDArray[Any], who: NDArray[Any], far: NDArray[Any], whose: NDArray[Any]) -> float:
+            seen.extend((len(near), len(far)))
+            assert (len(near), len(far)) == (len(who), len(whose))
+            return 0.5
+
+        def screen(self, candidates: NDArray[Any], near: NDArray[Any], tau: float) -> NDArray[np.bool_]:
+            return np.arange(len(candidates)) % 2 == 0
+
+    fake = ModuleType("privacy.reidentification")
+    fake.ReidentificationFilter = ReidentificationFilter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "privacy.reidentification", fake)
+    return seen
+
+
+def test_screening_returns_one_bit_per_candidate(tmp_path: Path, sieve: list[int]) -> None:
+    reply = admitted(tmp_path).ask(screen())
+    assert isinstance(reply, Kept)
+    assert np.unpackbits(np.frombuffer(reply.bits, np.uint8), count=11).tolist() == [1, 0] * 5 + [1]
+    assert len(sieve) == 2
+
+
+def test_screening_needs_the_hospitals_word(tmp_path: Path, sieve: list[int]) -> None:
+    assert admitted(tmp_path, allow_empirical=False).ask(screen()) is Code.REFUSED_POLICY
+    assert sieve == []
+
+
+def test_other_candidates_or_another_threshold_are_not_screened_again(tmp_path: Path, sieve: list[int]) -> None:
+    """A server that could ask twice would find a patient by bisection (privacy.md 2.3)."""
+    wire = admitted(tmp_path)
+    wire.ask(screen())
+    assert wire.ask(screen(config={"alpha": 0.1})) is Code.REFUSED_POLICY
+    assert wire.ask(screen(candidates=images(3))) is Code.REFUSED_POLICY
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pixels": np.zeros((4, 8, 9), np.uint8)}, {"pixels": np.zeros((4, 8), np.uint8)},
+        {"view": np.zeros(3, np.uint8)},
+        {"masks": np.zeros((4, 8, 8), np.uint8)}, {"names": np.zeros(4, np.uint8)},
+        {"pixels": np.zeros((0, 16, 16), np.uint8)},
+    ],
+    ids=["oblong", "flat", "short", "other size", "foreign", "none"],
+)  # fmt: skip
+def test_images_of_another_form_are_refused(wrong: dict[str, NDArray[np.uint8]]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        as_frames({**images(), **wrong})
+    assert refusal.value.code is Code.UNREADABLE
+
+
+def test_images_become_frames_of_nobody() -> None:
+    frames = as_frames(images())
+    assert (frames.view == -1).all()
+    assert np.isnan(frames.lvef_percent).all()
+    assert len(set(frames.subjects)) == 4
