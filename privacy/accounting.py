@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # wide as that loss overstates ε by a quarter), and with no more points than give ε to four digits.
 _WIDEST_INTERVAL = 1e-4
 _MOST_POINTS = 5e5
-_MOST_POINTS_OF_ONE_STEP = 1e5  # dp-accounting fills these in a Python loop
+_MOST_POINTS_OF_ONE_STEP = 5e4  # dp-accounting fills these in a Python loop
 
 
 @dataclass(frozen=True, slots=True)

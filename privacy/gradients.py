@@ -102,7 +102,7 @@ class SubjectGradients:
     def _collect(self, n_rows: int, n_subjects: int) -> Tensor:
         first = self.parameters[0][1]
         flat = torch.empty(n_subjects, self.size, dtype=first.dtype, device=first.device)
-        start = 0
+        start, agrees = 0, True
         for name, parameter in self.parameters:
             rows = parameter.grad_sample  # type: ignore[attr-defined]
             if rows is None or parameter.grad is None:
@@ -113,11 +113,11 @@ class SubjectGradients:
             if isinstance(rows, list) or len(rows) != n_rows:
                 raise ValueError(f"parameter {name!r} saw another batch than the {n_rows} rows of the losses")
             if not self._agrees_with_autograd:
-                _require_agreement(name, rows, parameter.grad)
+                agrees &= _require_agreement(name, rows, parameter.grad)
             flat[:, start : start + parameter.numel()] = rows.reshape(n_subjects, -1, parameter.numel()).sum(1)
             parameter.grad_sample = None  # type: ignore[attr-defined]  # frees memory before the next one is copied
             start += parameter.numel()
-        self._agrees_with_autograd = True
+        self._agrees_with_autograd = agrees
         return flat
 
     def _drop_gradients(self) -> None:
@@ -176,12 +176,13 @@ def _backward(loss: Tensor) -> None:
         torch.autograd.backward(loss)
 
 
-def _require_agreement(name: str, rows: Tensor, gradient: Tensor) -> None:
-    """Raise unless the per-row gradients add up to autograd's own gradient of the summed loss."""
+def _require_agreement(name: str, rows: Tensor, gradient: Tensor) -> bool:
+    """Raise unless the per-row gradients add up to autograd's gradient of the summed loss; say if it showed."""
     scale = torch.linalg.vector_norm(rows.flatten(1), dim=1).sum()
     mismatch = torch.linalg.vector_norm(rows.sum(0) - gradient)
-    if scale.isfinite() and mismatch > _TOLERATED_MISMATCH * scale:
+    if mismatch.isfinite() and mismatch > _TOLERATED_MISMATCH * scale:
         raise ValueError(
             f"per-subject gradients of {name!r} do not add up to its gradient (off by {float(mismatch / scale):.2g}): "
             "the weight is used outside its own layer, or the layer is not supported"
         )
+    return bool(scale.isfinite() and scale > 0.0)

@@ -1,9 +1,9 @@
 """Contract of everything trained under privacy: the gradient of a subject is its own, and right.
 
 Whoever registers a learner or a generator is tested here without a word. The part is built (from random weights, where
-it has a public `prior`) and every weight perturbed, since a layer that starts at zero hides wrong gradients of everything
-before it. Per-subject gradients are compared with those autograd takes one subject at a time: of the parameters that the
-config tunes, and of every parameter that the loss touches. `losses` must treat each row alone.
+it has a public `prior`) and every weight perturbed: a layer that starts at zero hides wrong gradients of what is below.
+Per-subject gradients are compared with those autograd takes one subject at a time, of the parameters that the config
+tunes and of every parameter that the loss touches. `losses` must treat each row alone.
 """
 
 import dataclasses

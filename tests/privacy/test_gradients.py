@@ -238,6 +238,15 @@ def test_a_gradient_that_would_be_wrong_is_refused_by_name(module: nn.Module, me
         gradients.flat(losses(module, rows(4)), 4)
 
 
+def test_a_first_batch_that_shows_nothing_does_not_pass_for_a_check() -> None:
+    module, batch = Borrowed(), rows(4)
+    with SubjectGradients(module) as gradients:
+        gradients.flat(losses(module, batch) * torch.nan, 4)
+        gradients.flat(losses(module, batch) * 0.0, 4)
+        with pytest.raises(ValueError, match="do not add up"):
+            gradients.flat(losses(module, batch), 4)
+
+
 def test_a_step_changes_the_parameters_in_order() -> None:
     module = classifier()
     before = nn.utils.parameters_to_vector(module.parameters()).detach().clone()

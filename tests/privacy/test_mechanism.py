@@ -63,7 +63,7 @@ def test_a_subject_of_more_sites_costs_more() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Optimal order is the largest alpha")  # PRV sizes its domain by a rough RDP
-@pytest.mark.parametrize(("q", "sigma", "steps", "delta"), [v[:4] for v in VECTORS[1:3]])
+@pytest.mark.parametrize(("q", "sigma", "steps", "delta"), [VECTORS[1][:4]])
 def test_a_third_accountant_agrees(q: float, sigma: float, steps: int, delta: float) -> None:
     """PRV of Opacus (Gopi, Lee and Wutschitz 2021, arXiv:2106.02848) shares no code with ours."""
     from opacus.accountants import PRVAccountant
@@ -114,12 +114,12 @@ def test_counts_cost_more_than_continuous_noise_would() -> None:
 
 
 plans = st.builds(
-    plan, st.floats(0.01, 1.0), st.floats(0.8, 20.0), st.integers(1, 300), st.sampled_from(["views", "generator"])
+    plan, st.floats(0.01, 1.0), st.floats(0.8, 20.0), st.integers(1, 100), st.sampled_from(["views", "generator"])
 )
 counts = st.builds(LaplacePlan, purpose=st.just("count"), epsilon=st.floats(0.01, 1.0))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(one=plans, other=plans, count=counts)
 def test_joint_cost_lies_between_the_largest_part_and_the_sum(one: DpPlan, other: DpPlan, count: LaplacePlan) -> None:
     parts: list[Plan] = [one, other, count]
@@ -129,7 +129,7 @@ def test_joint_cost_lies_between_the_largest_part_and_the_sum(one: DpPlan, other
     assert max(alone) - 1e-3 <= joint <= sum(alone) + 1e-3
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(one=plans)
 def test_less_noise_more_steps_and_more_sampling_all_cost_more(one: DpPlan) -> None:
     cost = epsilon([one], 1e-5)
@@ -139,7 +139,7 @@ def test_less_noise_more_steps_and_more_sampling_all_cost_more(one: DpPlan) -> N
     assert epsilon([one], 1e-6) > cost
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(one=plans, count=counts)
 def test_the_cross_check_never_undercuts(one: DpPlan, count: LaplacePlan) -> None:
     assert epsilon([one, count], 1e-5, accountant="rdp") >= epsilon([one, count], 1e-5) * 0.999
@@ -178,8 +178,7 @@ def test_the_noise_for_a_target_is_the_known_one(
         assert found.noise_multiplier == pytest.approx(sigma, rel=0.03)
 
 
-@pytest.mark.parametrize("target", [0.05, 1.0, 8.0, 30.0])
-@pytest.mark.parametrize("q", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize(("target", "q"), [(0.05, 0.1), (1.0, 0.5), (8.0, 0.1), (30.0, 1.0)])
 def test_calibration_finds_the_smallest_noise_that_is_enough(target: float, q: float) -> None:
     beside: list[Plan] = [plan(0.2, 200.0, 30, "views"), LaplacePlan(purpose="gate", epsilon=0.01)]
     found = calibrate(plan(q, 0.0, 60), epsilon=target, delta=1e-5, beside=beside)
