@@ -5,7 +5,7 @@ the wall costs two look-ups, whether for the mask or for the echo.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,13 @@ Floats = NDArray[np.floating[Any]]
 
 DIRECTIONS = 1024  # entries of a contour table
 STEPS = 64  # entries of an atrium's table
-POSE_DRAWS = 24  # uniforms that place one heart under one probe
+POSE_DRAWS = 12  # uniforms that place one heart under one probe
 
 _BEYOND = 1.25  # contours continue below the mitral plane, so that walls keep a direction there
 _PSI = np.linspace(-1, 1, 129)
 _SIDE = np.sign(_PSI).astype(np.float32)
 _TAU = (_BEYOND * np.abs(_PSI) ** 1.7).astype(np.float32)
+_MITRAL = float(np.interp(1.0, _TAU[64:], np.arange(65)))  # points from the apex to the mitral plane
 _GRID = np.linspace(-2, 2, DIRECTIONS).astype(np.float32)
 
 
@@ -92,88 +93,96 @@ def place(
     """
     if view is View.PSAX:
         return _short_axis(anatomy, uniforms, styles, contraction)
-    draws = iter(uniforms.T)
+    walls = _walls(anatomy, view, contraction)
+    depth, origin, axis = _probe(anatomy.long_axis, view, uniforms[:, :5], styles)
+    left, right = walls.annulus.T
+    mitral = np.stack([left, left + (1.0 if view is not View.PLAX else 0.56) * (right - left)], axis=1)
+    size, middle, half = _atrium(anatomy, mitral, uniforms[:, 5:7], contraction)
+    dip, flare = 3 + 6 * uniforms[:, 7], -0.1 + 0.45 * uniforms[:, 8]
+    return Heart(
+        view=view,
+        depth=depth,
+        origin=origin,
+        axis=axis,
+        length=walls.length,
+        slant=anatomy.slant[:, int(view is View.A2C)],
+        flare=flare,
+        centre=walls.centre,
+        inner=walls.inner,
+        outer=walls.outer,
+        annulus=mitral.astype(np.float32),
+        atrium_length=size,
+        atrium_middle=middle,
+        atrium_half=half,
+        leaflet=np.stack([1 - 0.62 * opening, dip + 12 * opening], axis=1),
+        pools=_pools(view, anatomy.long_axis, walls, uniforms[:, 9:]),
+    )
 
-    def span(low: float, high: float) -> Floats:
-        out: Floats = (low + (high - low) * next(draws)).astype(np.float32)
-        return out
 
-    k = int(view is View.A2C)
+class _Walls(NamedTuple):
+    length: Floats
+    centre: Floats
+    inner: Floats
+    outer: Floats
+    annulus: Floats
+    beside: Floats  # v of both outer surfaces near the mitral plane
+
+
+def _walls(anatomy: Anatomy, view: View, contraction: Floats) -> _Walls:
     at_rest = anatomy.long_axis
-    length = at_rest * axial_scale(anatomy, contraction)
+    length = (at_rest * axial_scale(anatomy, contraction)).astype(np.float32)
     half = half_widths(anatomy, view, _TAU, _SIDE) * regional(anatomy, contraction, _TAU)
     half *= (at_rest * radial_scale(anatomy, contraction))[:, None]
-    bow = anatomy.bend[:, k : k + 1] * at_rest[:, None]
-    u = _TAU * length[:, None]
-    v = bow * np.sin(np.pi * np.minimum(_TAU, 1)) + _SIDE * half
+    bow = anatomy.bend[:, [int(view is View.A2C)]] * at_rest[:, None]
+    u, v = _TAU * length[:, None], bow * np.sin(np.pi * np.minimum(_TAU, 1)).astype(np.float32) + _SIDE * half
     thick = _thickness(anatomy, view, contraction)
     tu, tv = _tangent(u), _tangent(v)
     norm = np.sqrt(tu * tu + tv * tv) + 1e-6
     centre = np.stack([0.5 * length, bow[:, 0]], axis=1)
     inner = _tabulate(u, v, centre)
     outer = np.maximum(_tabulate(u - thick * tv / norm, v + thick * tu / norm, centre), inner + 2)
-    left, right = (_at_mitral_plane(v[:, side]) for side in (slice(64, None, -1), slice(64, None)))
+    low, part = int(_MITRAL), _MITRAL - int(_MITRAL)
+    annulus = np.stack(
+        [v[:, i] * (1 - part) + v[:, j] * part for i, j in ((64 - low, 63 - low), (64 + low, 65 + low))], 1
+    )
+    beside = annulus + np.stack([-thick[:, 10], thick[:, -10]], axis=1)
+    return _Walls(length, centre, inner, outer, annulus, beside)
 
-    sine = sin_half_angle(styles)
+
+def _probe(at_rest: Floats, view: View, uniforms: Floats, styles: Floats) -> tuple[Floats, Floats, Floats]:
+    """Depth of the picture, where the apex lies, and the direction of the long axis."""
+    a, b, c, d, e = uniforms.T
     if view is View.PLAX:
-        tilt = np.deg2rad(span(74, 97))
-        depth = at_rest / span(0.40, 0.52)
-        middle = np.stack([(span(-0.10, 0.0)) * depth, span(0.40, 0.52) * depth], axis=1)
+        tilt = np.deg2rad(74 + 23 * a)
+        depth = at_rest / (0.40 + 0.12 * b)
+        middle = np.stack([(0.10 * c - 0.10) * depth, (0.40 + 0.12 * d) * depth], axis=1)
     else:
-        tilt = np.deg2rad(span(-12, 14) + span(-3, 16))
-        apex_row = span(0.07, 0.29)
-        extent = np.clip(0.68 - 0.30 * knob(styles, "depth") + span(-0.04, 0.04), 0.34, 0.91 - apex_row)
+        tilt = np.deg2rad(-15 + 26 * a + 19 * b)
+        apex_row = 0.07 + 0.22 * c
+        extent = np.clip(0.64 - 0.30 * knob(styles, "depth") + 0.08 * d, 0.34, 0.91 - apex_row)
         depth = at_rest * np.cos(tilt) / extent
-        column = span(-0.14, 0.24)
-        middle = np.stack([column * sine * depth, (apex_row + extent / 2) * depth], axis=1)
-    axis = np.stack([np.sin(tilt), np.cos(tilt)], axis=1)
-    origin = middle - 0.5 * at_rest[:, None] * axis
+        column = (0.38 * e - 0.14) * sin_half_angle(styles)
+        middle = np.stack([column * depth, (apex_row + extent / 2) * depth], axis=1)
+    axis = np.stack([np.sin(tilt), np.cos(tilt)], axis=1).astype(np.float32)
+    origin = (middle - 0.5 * at_rest[:, None] * axis).astype(np.float32)
     if view is not View.PLAX:
         # A window is where the apex can be seen: keep it inside the fan.
-        reach = 0.75 * origin[:, 1] * sine
-        shift = np.clip(origin[:, 0], -reach, reach) - origin[:, 0]
-        origin[:, 0] += shift
+        reach = 0.75 * origin[:, 1] * sin_half_angle(styles)
+        origin[:, 0] = np.clip(origin[:, 0], -reach, reach)
+    return depth.astype(np.float32), origin, axis
 
-    # The left atrium fills while the ventricle empties.
+
+def _atrium(anatomy: Anatomy, mitral: Floats, uniforms: Floats, contraction: Floats) -> tuple[Floats, Floats, Floats]:
+    """Length, midline and half-width of the left atrium, which fills while the ventricle empties."""
     filling = 0.72 + 0.28 * contraction
-    size = at_rest * anatomy.atrium * filling
+    size = (anatomy.long_axis * anatomy.atrium * filling).astype(np.float32)
     w = np.linspace(0, 1, STEPS, dtype=np.float32)
-    opening_half, opening_mid = (right - left) / 2, (right + left) / 2
-    if view is View.PLAX:
-        opening_mid = left + 0.62 * opening_half
-        opening_half = 0.56 * opening_half
-        right = left + 1.2 * opening_half / 0.56  # the rest of the plane is the aortic root's
-    bulge = opening_half * (anatomy.atrium_width - 1) * filling + 2
-    round_ = np.sqrt(1 - w ** (2.2 + 3 * next(draws)[:, None]))
-    atrium_half = (0.92 * opening_half[:, None] + bulge[:, None] * np.maximum(np.sin(np.pi * w), 0) ** 0.8) * round_
-    atrium_middle = opening_mid[:, None] + (span(-0.30, 0.22) * size)[:, None] * w
-    leaflet = np.stack([1 - 0.62 * opening, span(3, 9) + 12 * opening], axis=1)
-    flare = span(-0.1, 0.35)
-    pools = _pools(view, at_rest, length, left, right, thick, uniforms[:, -8:])
-    return Heart(
-        view=view,
-        depth=depth.astype(np.float32),
-        origin=origin.astype(np.float32),
-        axis=axis,
-        length=length.astype(np.float32),
-        slant=anatomy.slant[:, k],
-        flare=flare,
-        centre=centre.astype(np.float32),
-        inner=inner,
-        outer=outer,
-        annulus=np.stack([left, right], axis=1).astype(np.float32),
-        atrium_length=size.astype(np.float32),
-        atrium_middle=atrium_middle.astype(np.float32),
-        atrium_half=atrium_half.astype(np.float32),
-        leaflet=leaflet,
-        pools=pools,
-    )
-
-
-def _at_mitral_plane(v: Floats) -> Floats:
-    place = float(np.interp(1.0, _TAU[64:], np.arange(65)))
-    low, part = int(place), place - int(place)
-    return v[:, low] * (1 - part) + v[:, low + 1] * part
+    mouth, middle = (mitral[:, 1] - mitral[:, 0]) / 2, mitral.mean(axis=1)
+    bulge = mouth * (anatomy.atrium_width - 1) * filling + 2
+    round_ = np.sqrt(1 - w ** (2.2 + 3 * uniforms[:, :1]))
+    half = (0.92 * mouth[:, None] + bulge[:, None] * np.maximum(np.sin(np.pi * w), 0) ** 0.8) * round_
+    leaning = (0.52 * uniforms[:, 1] - 0.30) * size
+    return size, (middle[:, None] + leaning[:, None] * w).astype(np.float32), half.astype(np.float32)
 
 
 def _tangent(along: Floats) -> Floats:
@@ -200,27 +209,28 @@ def _tabulate(u: Floats, v: Floats, centre: Floats) -> Floats:
     return np.array(rows, np.float32).reshape(len(u), DIRECTIONS)
 
 
-def _pools(
-    view: View, at_rest: Floats, length: Floats, left: Floats, right: Floats, thick: Floats, draws: Floats
-) -> Floats:
-    """Other chambers as ellipses in ventricle coordinates; they are background in the mask."""
-    w = at_rest
-    size = 0.8 + 0.5 * draws[:, 0]
-    wall_left, wall_right = left - thick[:, 10], right + thick[:, -10]
+def _pools(view: View, w: Floats, walls: _Walls, draws: Floats) -> Floats:
+    """Other chambers as ellipses in ventricle coordinates; they are background in the mask.
+
+    A4C shows the right ventricle and atrium, A2C the left appendage and the coronary sinus, PLAX the aortic root and
+    the right ventricle; `w` is the ventricle's length at rest.
+    """
+    length, size, small = walls.length, 0.8 + 0.5 * draws[:, 0], 0.04 + 0.08 * draws[:, 2]
+    (left, right), (far_left, far_right) = walls.annulus.T, walls.beside.T
     if view is View.A4C:
-        rv = (length - 0.28 * w, wall_left - 0.2 * w * size, 0.46 * w, 0.32 * w * size)
-        ra = (length + 0.28 * w, left - (0.22 + 0.08 * draws[:, 1]) * w, 0.29 * w * size, 0.25 * w * size)
-        pools = (rv, ra)
-    elif view is View.A2C:
-        shown = 0.04 + 0.08 * draws[:, 2]
         pools = (
-            (length + 0.05 * w, wall_right + 0.06 * w, shown * w, 1.2 * shown * w),
-            (length + 0.04 * w, wall_left - 0.04 * w, 0.6 * shown * w, 0.8 * shown * w),
+            (length - 0.28 * w, far_left - 0.2 * w * size, 0.46 * w, 0.32 * w * size),
+            (length + 0.28 * w, left - (0.22 + 0.08 * draws[:, 1]) * w, 0.29 * w * size, 0.25 * w * size),
+        )
+    elif view is View.A2C:
+        pools = (
+            (length + 0.05 * w, far_right + 0.06 * w, small * w, 1.2 * small * w),
+            (length + 0.04 * w, far_left - 0.04 * w, 0.6 * small * w, 0.8 * small * w),
         )
     else:
         pools = (
             (length + 0.26 * w, right - 0.13 * w, 0.34 * w, (0.15 + 0.04 * draws[:, 2]) * w),
-            (length - 0.25 * w, wall_right + 0.13 * w * size, 0.55 * w, 0.13 * w * size),
+            (length - 0.25 * w, far_right + 0.13 * w * size, 0.55 * w, 0.13 * w * size),
         )
     return np.stack([np.stack(p, axis=1) for p in pools], axis=1).astype(np.float32)
 
