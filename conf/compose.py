@@ -124,15 +124,26 @@ def _tree(parsed: Sequence[Override], groups: Mapping[str, Registry]) -> DictCon
     for choice in chosen:
         if choice.value() not in known[choice.key_or_group]:
             _unknown(choice.key_or_group, str(choice.value()), known[choice.key_or_group])
+    first_words = {*known, *(field.name for field in fields(Experiment))}
+    for override in parsed:
+        if override.key_or_group.split(".")[0] not in first_words:
+            _unknown("setting", override.key_or_group, first_words)
     try:
-        defaults = hydra.compose("config", [str(o.input_line) for o in chosen])
-        settings = _paths(defaults)
-        for override in parsed:
-            if override not in chosen and override.key_or_group not in settings:
-                _unknown("setting", override.key_or_group, {*settings, *known})
         return hydra.compose("config", [str(o.input_line) for o in parsed])
     except (HydraException, OmegaConfBaseException) as error:
+        _explain(parsed, chosen, known)
         raise UsageError(_first_line(error)) from error
+
+
+def _explain(parsed: Sequence[Override], chosen: Sequence[Override], known: Mapping[str, Sequence[str]]) -> None:
+    """Raise `UsageError` for the first override that names no setting of the chosen parts."""
+    try:
+        settings = _paths(hydra.compose("config", [str(o.input_line) for o in chosen]))
+    except (HydraException, OmegaConfBaseException):
+        return  # then the parts themselves do not fit together, and that is what went wrong
+    for override in parsed:
+        if override not in chosen and override.key_or_group not in settings:
+            _unknown("setting", override.key_or_group, {*settings, *known})
 
 
 def _parse(text: str) -> Override:
@@ -158,6 +169,11 @@ def _paths(tree: DictConfig, above: str = "") -> list[str]:
 
 def _freeze(node: Any, path: str) -> Any:
     """Return the value of a node: dataclasses are built, so their bounds are checked, and lists become tuples."""
+    if isinstance(node, (ListConfig, DictConfig)):
+        keys: Iterable[int | str] = range(len(node)) if isinstance(node, ListConfig) else map(str, node)
+        for key in keys:
+            if OmegaConf.is_interpolation(node, key):
+                raise UsageError(f"{path or 'experiment'}: {key} holds ${{…}}; a setting says its value itself")
     if isinstance(node, ListConfig):
         return tuple(_freeze(value, f"{path}[{i}]") for i, value in enumerate(node))
     if not isinstance(node, DictConfig):
@@ -168,8 +184,6 @@ def _freeze(node: Any, path: str) -> Any:
     except MissingMandatoryValue as error:
         missing = prefix + str(error.key)
         raise UsageError(f"{missing} is missing: add {missing}=VALUE") from error
-    except OmegaConfBaseException as error:
-        raise UsageError(_first_line(error)) from error
     kind = OmegaConf.get_type(node)
     if not is_dataclass(kind):
         return values
