@@ -190,9 +190,12 @@ def _reading_aid(predicate: Predicate) -> str:
 
 
 def _utility(results: Sequence[Utility]) -> str:
+    """Draw each task's main metrics; those that detail one (`dice_atrium` beside `dice`) stand in the table."""
+    metrics = {(r.task, r.metric) for r in results}
     groups: dict[str, list[Row]] = {}
     for result in results:
-        if result.estimate is None or result.ci is None:
+        details = any(t == result.task and result.metric.startswith(f"{m}_") for t, m in metrics)
+        if result.estimate is None or result.ci is None or details:
             continue
         label, tone = _arm(result.arm), ARMS.get(result.arm, ("", "real"))[1]
         note = f"{_score(result.estimate)}  ({_score(result.ci[0])} to {_score(result.ci[1])})"
@@ -263,4 +266,4 @@ def _compared(metric: str) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return name.replace("_", " ").replace("dice", "Dice")

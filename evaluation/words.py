@@ -76,8 +76,9 @@ def plain(predicate: Predicate) -> tuple[str, ...]:
         f"{_count(n).capitalize()} {'site' if n == 1 else 'sites'} trained an image generator together. No study left "
         f"a site: only {updates} and counted results did. The generator then drew hearts of people who do not exist.",
         f"This release holds {release.n_samples:,} synthetic samples ({_listed(release.views)}), labelled with "
-        f"{_listed(release.labels)}. It is meant for {release.intended_use}, not for {release.forbidden_use}, under "
-        f"{release.license}.",
+        f"{_listed([label.replace('_', ' ') for label in release.labels])}. "
+        f"Meant for: {_clause(release.intended_use)}. Not for: {_clause(release.forbidden_use)}. "
+        f"Licence: {release.license}.",
         _privacy(predicate),
         "This report is evidence. Whether it suffices, and what the release is in law, is decided by people.",
     )
@@ -106,7 +107,10 @@ def _privacy(predicate: Predicate) -> str:
             "The released files have no ε: they were selected by a filter that reads real studies. The generator they "
             f"come from has ε = {trained:.3g} {at}. For the files, the measurements below are what there is."
         )
-    return "Neither the generator nor the released files have an ε. For both, the measurements below are all there is."
+    return (
+        "This certificate states no ε, neither of the generator nor of the released files. The measurements below are "
+        "all there is."
+    )
 
 
 def _delta(mu: float, epsilon: float) -> float:
@@ -117,6 +121,11 @@ def _delta(mu: float, epsilon: float) -> float:
 def _listed(words: Sequence[str]) -> str:
     *most, last = words or ("nothing",)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _clause(sentence: str) -> str:
+    """Return `sentence` so that it can go on after a colon."""
+    return f"{sentence[:1].lower()}{sentence[1:]}".rstrip(". ")
 
 
 def _count(n: int) -> str:

@@ -231,6 +231,14 @@ def test_required_rules_come_first(whole: Predicate) -> None:
     assert required == sorted(required, reverse=True)
 
 
+def test_metrics_that_detail_another_stand_in_the_table_only(pictures: dict[str, Pictures]) -> None:
+    detailed = (*ARMS, dataclasses.replace(ARMS[0], metric="dice_atrium"))
+    text = draw(statement(utility=detailed).predicate, pictures)
+    assert "Ventricle segmentation: Dice" in text
+    assert "Ventricle segmentation: Dice atrium" not in text
+    assert "Dice atrium" in Page(text).text
+
+
 def test_two_attacks_may_be_drawn_on_one_page() -> None:
     one = Audit(
         name="disclosure", version="1", n_member=9, n_control=9, split="keyed hash", estimate=0.0, ci=(0.0, 1.0)
