@@ -123,7 +123,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <section class="keep">
 <h2>Is it useful?</h2>
 {% if utility %}
-<p>Networks were trained on different studies and then judged on real patients whom no network and no generator had seen. Bars are intervals over patients.</p>
+<p>Networks were trained on different studies and then judged on patients of the sites whom no network and no generator had seen. Bars are intervals over patients.</p>
 <figure>{{ utility | safe }}</figure>
 {% endif %}
 </section>
@@ -133,10 +133,10 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% endif %}
 {% if p.utility %}
 <div class="scroll"><table>
-<thead><tr><th>Task</th><th>Trained on</th><th>Metric</th><th class="number">Score</th><th class="number">Interval</th><th class="number">Patients</th><th class="number">Seeds</th></tr></thead>
+<thead><tr><th>Task and metric</th><th>Trained on</th><th class="number">Score</th><th class="number">Interval</th><th class="number">Patients</th><th class="number">Seeds</th></tr></thead>
 <tbody>
 {% for row in p.utility %}
-<tr><td>{{ row.task | words }}</td><td>{{ row.arm | arm }}</td><td>{{ row.metric | words }}</td><td class="number">{{ row.estimate | score }}</td><td class="number">{% if row.ci is not none %}{{ row.ci[0] | score }} to {{ row.ci[1] | score }}{% else %}–{% endif %}</td><td class="number">{{ row.n_patients }}</td><td class="number">{{ row.n_seeds }}</td></tr>
+<tr><td>{{ row.task | words }}, {{ row.metric | words }}</td><td>{{ row.arm | arm }}</td><td class="number">{{ row.estimate | score }}</td><td class="number">{% if row.ci is not none %}{{ row.ci[0] | score }} to {{ row.ci[1] | score }}{% else %}–{% endif %}</td><td class="number">{{ row.n_patients }}</td><td class="number">{{ row.n_seeds }}</td></tr>
 {% endfor %}
 </tbody></table></div>
 {% else %}
@@ -182,7 +182,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <p class="note">q: chance that a patient is drawn in a step · σ: noise over C, the bound on what one patient adds · T: steps · frames: of a drawn patient. Together by {{ p.dp.accountant }}; noise from {{ p.dp.noise_rng }}.</p>
 <div class="two">
 <div><h3>Covered by ε</h3><ul>{% for step in p.dp.charged_steps %}<li>{{ step | words }}</li>{% else %}<li>nothing</li>{% endfor %}</ul></div>
-<div><h3>Not covered</h3><ul>{% for step in p.dp.uncovered_steps %}<li>{{ step | words }}</li>{% else %}<li>{{ 'no step of this run that opened real studies' if p.dp.release_covered else 'the choice of the released files' }}</li>{% endfor %}{% for source in p.dp.public_pretraining %}<li>what the generator started from, which is public: {{ source.dataset }} ({{ source.license }})</li>{% endfor %}</ul></div>
+<div><h3>Not covered</h3><ul>{% for step in p.dp.uncovered_steps %}<li>{{ step | words }}</li>{% else %}<li>{{ 'no step of this run that opened the sites’ studies' if p.dp.release_covered else 'the choice of the released files' }}</li>{% endfor %}{% for source in p.dp.public_pretraining %}<li>what the generator started from, which is public: {{ source.dataset }} ({{ source.license }})</li>{% endfor %}</ul></div>
 </div>
 {% if p.dp.eps_if_2_sites is not none or p.dp.eps_if_3_sites is not none or p.dp.eps_if_duplicate_id is not none %}
 <h3>If somebody is in it twice</h3>

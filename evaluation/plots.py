@@ -72,6 +72,7 @@ def forest(groups: Mapping[str, Sequence[Row]], *, axis: str, name: str, zero: b
             axes.plot([row.low, row.high], [y, y], color=tone, linewidth=1.6, solid_capstyle="butt")
             axes.plot([row.value], [y], marker="o" if row.tone != "public" else "D", markersize=5, color=tone)
             axes.annotate(row.note, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=MUTED)
+        axes.locator_params(axis="x", nbins=6)
         if zero:
             axes.axvline(0, color=MUTED, linewidth=0.8)
         axes.set_xlabel(axis)
@@ -166,7 +167,7 @@ def _figure(lines: float, name: str) -> Iterator[tuple["Figure", "Axes", list[st
         figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * lines + 0.55))
         axes = figure.subplots()
         figure.subplots_adjust(
-            left=0.34, right=0.76, top=1 - 0.06 / figure.get_figheight(), bottom=0.46 / figure.get_figheight()
+            left=0.36, right=0.76, top=1 - 0.06 / figure.get_figheight(), bottom=0.46 / figure.get_figheight()
         )
         yield figure, axes, []
 

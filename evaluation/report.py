@@ -34,10 +34,10 @@ ARMS: Mapping[str, tuple[str, str]] = {  # how an arm of a task is called, and t
     "TSTR": ("the release", "release"),
     "release": ("the release", "release"),
     "synthetic": ("the release", "release"),
-    "TRTR": ("real studies", "real"),
-    "real": ("real studies", "real"),
-    "real_federated": ("real studies, all sites", "real"),
-    "real_local": ("real studies, own site", "real"),
+    "TRTR": ("the sites’ studies", "real"),
+    "real": ("the sites’ studies", "real"),
+    "real_federated": ("the sites’ studies, in common", "real"),
+    "real_local": ("the sites’ studies, each alone", "real"),
     "phantom": ("public phantoms alone", "public"),
 }
 RATES: Mapping[str, tuple[str, str]] = {  # shares that an attack may report beside its estimate
@@ -201,7 +201,11 @@ def _utility(results: Sequence[Utility]) -> str:
         note = f"{_score(result.estimate)}  ({_score(result.ci[0])} to {_score(result.ci[1])})"
         row = Row(label=label, value=result.estimate, low=result.ci[0], high=result.ci[1], tone=tone, note=note)
         groups.setdefault(f"{_words(result.task).capitalize()}: {_words(result.metric)}", []).append(row)
-    return plots.forest(groups, axis="on real test patients, by what was trained on", name="utility") if groups else ""
+    return (
+        plots.forest(groups, axis="on the sites’ test patients, by what was trained on", name="utility")
+        if groups
+        else ""
+    )
 
 
 def _differences(predicate: Predicate) -> str:
@@ -262,7 +266,8 @@ def _arm(name: str) -> str:
 
 def _compared(metric: str) -> str:
     task = metric.removeprefix("utility.")
-    return f"{_words(task.removesuffix('_gain'))}, against {'phantoms' if task.endswith('_gain') else 'real studies'}"
+    other = "phantoms" if task.endswith("_gain") else "sites’ studies"
+    return f"{_words(task.removesuffix('_gain'))}, against {other}"
 
 
 def _words(name: str) -> str:

@@ -99,13 +99,13 @@ def _privacy(predicate: Predicate) -> str:
     at = f"per patient at δ = {power(dp.delta)}" if dp.delta is not None else "per patient"
     if released is not None:
         return (
-            f"What one patient can change is bounded: ε = {released:.3g} {at}, over every step that opened real "
-            "studies. The bound covers the released files themselves."
+            f"What one patient can change is bounded: ε = {released:.3g} {at}, over every step that opened the "
+            "sites’ studies. The bound covers the released files themselves."
         )
     if trained is not None:
         return (
-            "The released files have no ε: they were selected by a filter that reads real studies. The generator they "
-            f"come from has ε = {trained:.3g} {at}. For the files, the measurements below are what there is."
+            "The released files have no ε: they were selected by a filter that reads the sites’ studies. The generator "
+            f"they come from has ε = {trained:.3g} {at}. For the files, the measurements below are what there is."
         )
     return (
         "This certificate states no ε, neither of the generator nor of the released files. The measurements below are "
