@@ -95,7 +95,7 @@ def draw(uniforms: Floats, *, lvef: tuple[float, float], small: NDArray[np.bool_
     return Anatomy(
         long_axis=(span(70, 100) + 8 * failing) * (1 - 0.1 * small),
         width=np.clip(width[:, None] * pair(0.92, 1.08), 0.40, 0.82),
-        wall=pair(7.5, 17.0),
+        wall=pair(7.5, 18.5),
         apex=pair(0.42, 0.75),
         blunt=span(1.7, 2.7),
         taper=pair(0.0, 0.42),
@@ -103,7 +103,7 @@ def draw(uniforms: Floats, *, lvef: tuple[float, float], small: NDArray[np.bool_
         slant=pair(-0.22, 0.22),
         atrium=span(0.42, 0.92),
         atrium_width=span(0.95, 1.75),
-        regional=np.stack([span(-0.2, 0.2), span(-0.08, 0.08)], axis=1),
+        regional=np.stack([span(-0.2, 0.45), span(-0.08, 0.08)], axis=1),
         shortening=span(0.12, 0.34),
         thickening=span(0.3, 0.7),
         heart_rate_bpm=span(48, 105),

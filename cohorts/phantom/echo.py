@@ -86,7 +86,8 @@ def surroundings(view: View, setting: Mapping[str, float], fabric: Texture, x: F
     layered = np.sqrt(tissue)
 
     veil = _power(setting["haze_db"]) * _power(0.4 * setting["texture_db"] * coarse)
-    veil += _power(setting["clutter_db"]) * np.exp(-r * 9) * (0.6 + 0.4 * streaks**2)
+    reach = 0.13 * np.exp(0.5 * np.tanh(fabric.wall[3]))
+    veil += _power(setting["clutter_db"]) * np.exp(-r / reach) * (0.6 + 0.4 * streaks**2)
     veil += 300 * np.exp(-r * 70)
     behind = np.exp(-(((r - 0.93 + 0.02 * fabric.rays[0] + 0.05 * across**2) / 0.045) ** 2))
     patches = 4 * (_spline(lines, RAYS) @ fabric.wall[::-1])

@@ -98,7 +98,7 @@ def place(
     left, right = walls.annulus.T
     mitral = np.stack([left, left + (1.0 if view is not View.PLAX else 0.56) * (right - left)], axis=1)
     size, middle, half = _atrium(anatomy, mitral, uniforms[:, 5:7], contraction)
-    dip, flare = 3 + 6 * uniforms[:, 7], -0.1 + 0.45 * uniforms[:, 8]
+    dip, flare = 3 + 6 * uniforms[:, 7], 0.35 * uniforms[:, 8]
     return Heart(
         view=view,
         depth=depth,
