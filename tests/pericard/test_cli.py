@@ -158,7 +158,7 @@ def test_every_class_of_the_table_exists(name: str) -> None:
 )
 def test_a_lost_quorum_ends_as_the_site_that_left_says(answer: str, code: Exit) -> None:
     rounds = pytest.importorskip("server.rounds")
-    assert exit_code(rounds.QuorumLost("train", ["site-b"], {"site-a": answer}, 2)) == code
+    assert exit_code(rounds.QuorumLost("train: 1 of 2 answered", {"site-a": answer})) == code
 
 
 def test_a_folder_that_cannot_be_written_is_a_mistake(
