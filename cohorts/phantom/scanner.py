@@ -111,8 +111,8 @@ SITES: dict[str, Site] = {
     ),
     "site-c": Site(
         knobs={
-            "gain": -0.6,
-            "attenuation_db": -0.7,
+            "gain": -0.3,
+            "attenuation_db": -0.3,
             "gamma": 0.6,
             "texture_db": 0.7,
             "half_angle_deg": 0.1,
