@@ -144,7 +144,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% endif %}
 
 <h2>What was tried to break it</h2>
-{% for audit, rates in audits %}
+{% for audit, rates, powers in audits %}
 <h3>{{ (audit.name | words).capitalize() }}</h3>
 {% if audit.reason %}<p>{{ audit.reason }}</p>{% endif %}
 {% if rates %}<figure>{{ rates | safe }}</figure>{% endif %}
@@ -153,6 +153,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <dt>Estimate</dt><dd>{{ audit.estimate | number }}{% if audit.ci is not none %} ({{ audit.ci[0] | number }} to {{ audit.ci[1] | number }}){% endif %}</dd>
 {% if audit.eps_lb is not none %}<dt>Proves</dt><dd>that ε is at least {{ audit.eps_lb | number }}{% if audit.eps_ceiling is not none %}; with so many patients it could have proved {{ audit.eps_ceiling | number }} at most{% endif %}</dd>{% endif %}
 <dt>Planted copies</dt><dd>{% if audit.positive_control is none %}none were planted, so finding nothing says nothing{% elif audit.positive_control %}found, as they must be{% else %}<strong>missed</strong>, so finding nothing says nothing{% endif %}</dd>
+{% if powers %}<dt>Power</dt><dd>{% for share, power in powers %}{{ 'had' if loop.first else 'and had' }} {{ share }} of the members been copied, it would have noticed with probability {{ power | number }}{{ '' if loop.last else ', ' }}{% endfor %}</dd>{% endif %}
 {% if audit.negative_control is not none %}<dt>Unrelated release</dt><dd>{{ 'left alone, as it must be' if audit.negative_control else 'accused, so finding something says nothing' }}</dd>{% endif %}
 {% if audit.blind_baseline is not none %}<dt>Without the release</dt><dd>{{ 'members and controls look alike, as they must' if audit.blind_baseline else 'members and controls can be told apart: the split is not fair' }}</dd>{% endif %}
 </dl>

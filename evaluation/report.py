@@ -40,12 +40,12 @@ ARMS: Mapping[str, tuple[str, str]] = {  # how an arm of a task is called, and t
     "real_local": ("the sites’ studies, each alone", "real"),
     "phantom": ("public phantoms alone", "public"),
 }
-RATES: Mapping[str, tuple[str, str]] = {  # shares that an attack may report beside its estimate
+RATES: Mapping[str, tuple[str, str]] = {  # findings `<attack>.<this>`: shares of subjects beside its estimate
     "members": ("members", "release"),
     "controls": ("people it never saw", "public"),
-    "planted_1": ("planted: 1 % copies", "alarm"),
-    "planted_5": ("planted: 5 % copies", "alarm"),
+    "copies": ("altered copies of members", "alarm"),
 }
+POWERS: Mapping[str, str] = {"power_1_percent": "1 %", "power_5_percent": "5 %"}  # of members copied, and noticed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,10 @@ def draw(
         stays_at_site=stays_at_site,
         utility=_utility(predicate.utility),
         differences=_differences(predicate),
-        audits=[(audit, _rates(predicate, audit, f"audit-{i}")) for i, audit in enumerate(predicate.audits)],
+        audits=[
+            (audit, _rates(predicate, audit, f"audit-{i}"), _powers(predicate, audit))
+            for i, audit in enumerate(predicate.audits)
+        ],
         SERVER=SERVER,
         RELEASE=RELEASE,
     )
@@ -237,7 +240,14 @@ def _rates(predicate: Predicate, audit: Audit, name: str) -> str:
         for kind, (label, tone) in RATES.items()
         if (e := found.get(f"{audit.name}.{kind}")) is not None
     ]
-    return plots.bars(rows, axis="subjects the attack calls disclosed", name=name) if rows else ""
+    return plots.bars(rows, axis="share of subjects that the attack finds", name=name) if rows else ""
+
+
+def _powers(predicate: Predicate, audit: Audit) -> list[tuple[str, float]]:
+    """Return with which probability the attack would have noticed copies of so many members."""
+    found = {f.metric: f.estimate for f in predicate.findings}
+    measured = ((share, found.get(f"{audit.name}.{kind}")) for kind, share in POWERS.items())
+    return [(share, number.value) for share, number in measured if number is not None]
 
 
 def _number(value: float | None) -> str:

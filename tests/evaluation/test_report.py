@@ -17,7 +17,13 @@ from tests.certified import EVIDENCE, formal, statement
 
 RATES = tuple(
     Finding(metric=f"disclosure.{kind}", estimate=Number(value=value, low=value / 2, high=value * 2, n=120))
-    for kind, value in (("members", 0.05), ("controls", 0.06), ("planted_1", 0.08), ("planted_5", 0.2))
+    for kind, value in (
+        ("members", 0.05),
+        ("controls", 0.06),
+        ("copies", 0.2),
+        ("power_1_percent", 0.07),
+        ("power_5_percent", 0.93),
+    )
 )
 ARMS = tuple(
     Utility(
@@ -132,6 +138,7 @@ def test_it_shows_every_section_and_every_number_that_decides(whole: Predicate, 
     for number in ("ε = 6.5", "δ = 1 × 10⁻⁵", "−0.012 to 0.003", "0.820", "0.800 to 0.840", "20 % of 120"):
         assert number in text
     assert "can become at most 99.85 % certain" in text
+    assert "had 5 % of the members been copied, it would have noticed with probability 0.93" in text
     assert whole.limits[0] in text
     assert whole.policy.digest in text
 
