@@ -199,6 +199,11 @@ def resumed(out: Path) -> Campaign | None:
     return replace(Campaign.parse(path.read_text(encoding="utf-8")), out=str(out))
 
 
+def ended_in(campaign: Campaign) -> bool:
+    """Say whether the last stage is done; cheap, so without a look at the files."""
+    return not campaign.stages or (_folder(campaign, campaign.stages[-1].name) / DONE).exists()
+
+
 def _claim(root: Path, campaign: Campaign) -> None:
     """Write down whose folder this is; raises `ValueError` if it is another campaign's."""
     path = root / "campaign.json"

@@ -11,11 +11,12 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from evaluation.provenance import PACKAGES, SUFFIXES, code_root
-from server.campaign import Campaign
-from server.failure import read_failure
+from server.campaign import Campaign, ended_in
+from server.failure import FILE, read_failure
 from server.progress import Follower, Progress, silent
 from server.superlink import CONNECTION, SimulationFailed, SuperLink, superlink
 from synthesis import priors
@@ -27,7 +28,7 @@ OFFLINE = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-POLL_SECONDS = 2.0
+FOLLOW_SECONDS, ASK_SECONDS, ASK_SECONDS_AT_END = 0.5, 20.0, 2.0
 BUNDLE = """[project]
 name = "pericard"
 version = "{version}"
@@ -73,6 +74,12 @@ def run_simulation(
     n_sites = len(list(sites.glob("*/site.yaml")))
     resources = f"client-resources-num-cpus=1 client-resources-num-gpus={gpus_per_site}"
     follower = Follower(Path(campaign.out) / "campaign")
+    (Path(campaign.out) / "campaign" / FILE).unlink(missing_ok=True)
+
+    def tell() -> None:
+        for stage, fraction, words in follower:
+            progress(stage, fraction, words)
+
     with tempfile.TemporaryDirectory(prefix="pericard-", ignore_cleanup_errors=True) as scratch:
         root = Path(scratch)
         write_bundle(root / "app")
@@ -84,24 +91,29 @@ def run_simulation(
                 "run", str(root / "app"), CONNECTION, "-c", str(root / "run.toml"),
                 "--federation-config", f"num-supernodes={n_sites} {resources} init-args-log-to-driver=false",
             )  # fmt: skip
-            status = _follow(link, str(started["run-id"]), follower, progress, time.monotonic() + seconds)
+            status = _follow(link, str(started["run-id"]), campaign, tell, time.monotonic() + seconds)
             if status != "finished:completed":
                 if (failure := read_failure(Path(campaign.out))) is not None:
                     raise failure
                 raise SimulationFailed(f"the run is {status!r}; the log ends:\n{link.log()}")
 
 
-def _follow(link: SuperLink, run_id: str, follower: Follower, progress: Progress, deadline: float) -> str:
-    """Pass progress on until the run has ended or the deadline is over; return its status."""
+def _follow(link: SuperLink, run_id: str, campaign: Campaign, tell: Callable[[], None], deadline: float) -> str:
+    """Pass progress on until the run has ended or the deadline is over; return its status.
+
+    Asking Flower costs seconds of a whole core, so it is asked seldom until the campaign itself says that it ended.
+    """
+    asked = time.monotonic()
     while True:
-        for stage, fraction, words in follower:
-            progress(stage, fraction, words)
-        (row,) = link.flwr("ls", CONNECTION, "--run-id", run_id)["runs"]
-        if row["status"].startswith("finished") or time.monotonic() > deadline:
-            for stage, fraction, words in follower:
-                progress(stage, fraction, words)
-            return str(row["status"])
-        time.sleep(POLL_SECONDS)
+        tell()
+        ended = (Path(campaign.out) / "campaign" / FILE).exists() or ended_in(campaign)
+        if time.monotonic() - asked > (ASK_SECONDS_AT_END if ended else ASK_SECONDS):
+            (row,) = link.flwr("ls", CONNECTION, "--run-id", run_id)["runs"]
+            asked = time.monotonic()
+            if row["status"].startswith("finished") or asked > deadline:
+                tell()
+                return str(row["status"])
+        time.sleep(FOLLOW_SECONDS)
 
 
 def write_bundle(app: Path) -> None:
