@@ -26,7 +26,7 @@ from learning.learner import fit
 from learning.learners.view_classifier import ViewClassifier
 from synthesis import flow
 from synthesis.autoencoder import STRUCTURES, Autoencoder
-from synthesis.generators.latent_flow import PUBLIC, LatentFlow, LatentFlowGenerator
+from synthesis.generators.latent_flow import LatentFlow, LatentFlowGenerator
 
 Progress = Callable[[str, int, int], None]
 BLOCK = 1_000
@@ -43,10 +43,10 @@ class Recipe:
         seed: seed of the phantoms, the weights and the batches.
     """
 
-    subjects: int = 6_000
-    autoencoder_steps: int = 3_200
-    flow_steps: int = 7_000
-    view_steps: int = 800
+    subjects: int = 4_000
+    autoencoder_steps: int = 1_600
+    flow_steps: int = 4_500
+    view_steps: int = 600
     batch_size: int = 32
     flow_batch_size: int = 96
     seed: int = 20_260_101
@@ -163,7 +163,7 @@ def _train_autoencoder(
                 real, fake = (judge(image, structures).float() for image in (x, drawn.detach()))
             doubt = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
             critic.zero_grad(set_to_none=True)
-            doubt.backward()
+            doubt.backward()  # type: ignore[no-untyped-call]
             critic.step()
         progress("autoencoder", i + 1, steps)
     module.eval().requires_grad_(False)
@@ -211,8 +211,7 @@ def _train_flow(
                 view=torch.where(null, -1, view),
                 phase=torch.where(null, -1, phase),
                 masks=torch.where(_coin(masks, 0.1), 255, masks),
-                style=torch.full_like(view, PUBLIC),
-                # Half of the batches know the scanner: so the space of the style token is a space of scanners.
+                # Half of the batches know the scanner: so what a site's token can say is how its scanner is set.
                 scanner=scanner if i % 2 else None,
             )
         loss = (predicted.float() - flow.velocity(z, noise)).square().mean()

@@ -14,7 +14,6 @@ from synthesis.autoencoder import CHANNELS, FACTOR, GRID, STRUCTURES
 
 PATCH = 2
 TOKENS = (GRID // PATCH) ** 2
-STYLES = 2  # 0: the public phantom, whatever its scanner; 1: the sites of this campaign
 
 
 class Attention(nn.Module):
@@ -56,12 +55,13 @@ class Block(nn.Module):
 
 
 class LatentTransformer(nn.Module):
-    """Velocity field v(z, t | view, phase, mask, style) on standardised latents.
+    """Velocity field v(z, t | view, phase, mask) on standardised latents.
 
     Args of `forward`:
-        z: `(n, 4, 8, 8)`; t: `(n,)` in [0, 1]; view, phase, style: int64 `(n,)` where -1 is the learned null;
+        z: `(n, 4, 8, 8)`; t: `(n,)` in [0, 1]; view, phase: int64 `(n,)` where -1 is the learned null;
         masks: uint8 `(n, 64, 64)` (all 255: the null mask); scanner: `(n, descriptors)` or `None`, the public
-        simulator's own settings, known for phantoms only.
+        simulator's own settings, known for phantoms only; at_sites: add the sites' token, one for each block, which
+        is zero in the prior and the first thing that sites train.
     """
 
     def __init__(self, *, width: int, depth: int, heads: int, views: int, descriptors: int) -> None:
@@ -73,19 +73,27 @@ class LatentTransformer(nn.Module):
         self.mask_known = nn.Embedding(2, width)
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.view, self.phase = nn.Embedding(views + 1, width), nn.Embedding(3, width)
-        self.style = nn.Embedding(STYLES, width)
+        self.site = nn.Embedding(1, (depth + 1) * width)
         self.scanner = nn.Sequential(nn.Linear(descriptors, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, CHANNELS * PATCH**2)
-        nn.init.zeros_(self.style.weight)
+        nn.init.zeros_(self.site.weight)
         for layer in (self.final_modulation, self.final):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(
-        self, z: Tensor, t: Tensor, *, view: Tensor, phase: Tensor, masks: Tensor, style: Tensor, scanner: Tensor | None
+        self,
+        z: Tensor,
+        t: Tensor,
+        *,
+        view: Tensor,
+        phase: Tensor,
+        masks: Tensor,
+        scanner: Tensor | None = None,
+        at_sites: bool = False,
     ) -> Tensor:
         """Return the velocity `(n, 4, 8, 8)`."""
         n = len(z)
@@ -98,13 +106,16 @@ class LatentTransformer(nn.Module):
             + self.position(where)
         )
         x = x + self.mask_known(known).unsqueeze(1)
-        c = self.time(_frequencies(t)) + self.view(view + 1) + self.phase(phase + 1) + self.style(style)
+        c = self.time(_frequencies(t)) + self.view(view + 1) + self.phase(phase + 1)
         if scanner is not None:
             c = c + self.scanner(scanner)
-        c = nn.functional.silu(c)
-        for block in self.blocks:
-            x = block(x, c)
-        shift, scale = self.final_modulation(c).unsqueeze(1).chunk(2, -1)
+        tokens = c.unsqueeze(1).expand(-1, len(self.blocks) + 1, -1)
+        if at_sites:
+            tokens = tokens + self.site(torch.zeros(n, dtype=torch.long, device=z.device)).view(n, -1, self.width)
+        conditions = nn.functional.silu(tokens)
+        for k, block in enumerate(self.blocks):
+            x = block(x, conditions[:, k])
+        shift, scale = self.final_modulation(conditions[:, -1]).unsqueeze(1).chunk(2, -1)
         x = self.final(self.final_norm(x) * (1 + scale) + shift)
         return nn.functional.pixel_shuffle(x.transpose(1, 2).reshape(n, -1, GRID // PATCH, GRID // PATCH), PATCH)
 

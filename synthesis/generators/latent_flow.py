@@ -1,8 +1,8 @@
 """Latent image flow: EchoFlow's image generator (Reynaud et al. 2025, arXiv 2503.22357) at hospital size.
 
 A velocity field on the latents of the public autoencoder, conditioned on view, phase and the full-resolution mask. It
-starts from a prior trained on the phantom; a site tunes few parameters under patient-level DP: a style token (after
-textual inversion, Gal et al. 2022, arXiv 2208.01618) and the shifts of the adaptive layer norms.
+starts from a prior trained on the phantom; a site tunes few parameters under patient-level DP: a token for its style
+(after textual inversion, Gal et al. 2022, arXiv 2208.01618) and the shifts of the adaptive layer norms.
 """
 
 import re
@@ -23,7 +23,6 @@ from synthesis.generators import GENERATORS
 from synthesis.transformer import LatentTransformer
 
 SIZE = GRID * FACTOR
-PUBLIC, SITES = 0, 1  # rows of the style embedding
 
 
 @GENERATORS("latent_flow")
@@ -47,7 +46,7 @@ class LatentFlow:
     autoencoder_width: int = 32
     descriptors: int = 16
     prior: bool = True
-    tune: str = r"style\.weight|modulation\.bias"
+    tune: str = r"site\.weight|modulation\.bias"
     sample_steps: int = 8
     guidance: float = 1.0
 
@@ -73,8 +72,6 @@ class LatentFlowGenerator:
         if config.prior:
             arrays.load_state(self.autoencoder, priors.load("autoencoder"))
             arrays.load_state(self.module, priors.load("latent_flow"))
-            with torch.no_grad():  # the sites' token starts where the public one stands
-                self.module.style.weight[SITES] = self.module.style.weight[PUBLIC]
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(re.search(config.tune, name) is not None)
         if not any(p.requires_grad for p in self.module.parameters()):
@@ -91,8 +88,7 @@ class LatentFlowGenerator:
             view=torch.from_numpy(frames.view[rows]),
             phase=torch.from_numpy(frames.phase[rows]),
             masks=torch.from_numpy(frames.masks[rows]),
-            style=torch.full((len(rows),), SITES),
-            scanner=None,
+            at_sites=True,
         )
         losses: Tensor = (predicted - flow.velocity(z, noise)).square().flatten(1).mean(1)
         return losses
@@ -115,31 +111,34 @@ class LatentFlowGenerator:
         *,
         seed: int,
         batch_size: int = 64,
-        style: int = SITES,
+        at_sites: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.uint8]:
-        """Draw one image per row of `conditions`, uint8 `(n, 64, 64)`; image k depends on row k, `seed` and k only."""
+        """Draw one image per row of `conditions`, uint8 `(n, 64, 64)`; image k depends on row k, `seed` and k only.
+
+        With `at_sites` off the sites' token is left out: the public prior speaks, as far as nothing else was trained.
+        """
         self.module.eval()
         images = []
         for start in range(0, len(conditions), batch_size):
             rows = np.arange(start, min(start + batch_size, len(conditions)))
             latent_noise, pixel_noise = _noise(seed, rows)
             masks = torch.from_numpy(conditions.masks[rows])
-            z = flow.integrate(self._field(conditions, rows, style), latent_noise, steps=self.config.sample_steps)
+            z = flow.integrate(self._field(conditions, rows, at_sites), latent_noise, steps=self.config.sample_steps)
             images.append(to_pixels(self.autoencoder.decode(z, masks, pixel_noise)).numpy())
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return np.concatenate(images) if images else np.zeros((0, SIZE, SIZE), np.uint8)
 
-    def _field(self, conditions: Frames, rows: NDArray[np.int64], style: int) -> Callable[[Tensor, Tensor], Tensor]:
+    def _field(self, conditions: Frames, rows: NDArray[np.int64], at_sites: bool) -> Callable[[Tensor, Tensor], Tensor]:
         labels = {"view": torch.from_numpy(conditions.view[rows]), "phase": torch.from_numpy(conditions.phase[rows])}
-        masks, token = torch.from_numpy(conditions.masks[rows]), torch.full((len(rows),), style)
+        masks = torch.from_numpy(conditions.masks[rows])
 
         def field(z: Tensor, t: Tensor) -> Tensor:
-            v: Tensor = self.module(z, t, **labels, masks=masks, style=token, scanner=None)
+            v: Tensor = self.module(z, t, **labels, masks=masks, at_sites=at_sites)
             if self.config.guidance == 1.0:
                 return v
-            null = self.module(z, t, **labels, masks=torch.full_like(masks, 255), style=token, scanner=None)
+            null = self.module(z, t, **labels, masks=torch.full_like(masks, 255), at_sites=at_sites)
             return flow.guide(v, null, self.config.guidance)
 
         return field
