@@ -119,7 +119,8 @@ def _thawed(kind: type[Any]) -> DictConfig:
 
 def _tree(parsed: Sequence[Override], groups: Mapping[str, Registry]) -> DictConfig:
     known = {group: list(registry) for group, registry in groups.items()}
-    known[FILES] = GlobalHydra.instance().config_loader().get_group_options(FILES)
+    options = GlobalHydra.instance().config_loader().get_group_options
+    known[FILES] = options(FILES)
     chosen = [o for o in parsed if o.key_or_group in known]
     for choice in chosen:
         if choice.value() not in known[choice.key_or_group]:
@@ -128,11 +129,16 @@ def _tree(parsed: Sequence[Override], groups: Mapping[str, Registry]) -> DictCon
     for override in parsed:
         if override.key_or_group.split(".")[0] not in first_words:
             _unknown("setting", override.key_or_group, first_words)
+    # A setting that shares its name with a folder of conf (`policy`) is one to us, a choice of files to Hydra.
+    shadowed = [o for o in parsed if o.key_or_group not in known and options(o.key_or_group)]
     try:
-        return hydra.compose("config", [str(o.input_line) for o in parsed])
+        tree = hydra.compose("config", [str(o.input_line) for o in parsed if o not in shadowed])
+        for override in shadowed:
+            OmegaConf.update(tree, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
         _explain(parsed, chosen, known)
         raise UsageError(_first_line(error)) from error
+    return tree
 
 
 def _explain(parsed: Sequence[Override], chosen: Sequence[Override], known: Mapping[str, Sequence[str]]) -> None:

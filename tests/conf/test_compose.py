@@ -91,6 +91,14 @@ def test_the_experiment_is_frozen_and_its_lists_are_tuples() -> None:
         experiment.seed = 3  # type: ignore[misc]
 
 
+def test_a_setting_may_share_its_name_with_a_folder_of_conf() -> None:
+    assert (Path(conf.__file__).parent / "policy").is_dir()
+    experiment, _ = compose(["policy=pilot", "seed=4"], groups=GROUPS)
+    assert (experiment.policy, experiment.seed) == ("pilot", 4)
+    with pytest.raises(UsageError, match="policy"):
+        compose(["policy=[a,b]"], groups=GROUPS)
+
+
 MISTAKES = {
     "an unknown file": ("experiment=camu", "unknown experiment 'camu'; did you mean camus?"),
     "a file out of the folder": ("experiment=../camus", "unknown experiment '../camus'"),
