@@ -146,7 +146,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <h2>What was tried to break it</h2>
 {% for audit, rates, powers in audits %}
 <h3>{{ (audit.name | words).capitalize() }}</h3>
-{% if audit.reason %}<p>{{ audit.reason }}</p>{% endif %}
+{% if audit.reason %}<p>{{ audit.reason[:1] | upper }}{{ audit.reason[1:] }}{{ "" if audit.reason[-1] == "." else "." }}</p>{% endif %}
 {% if rates %}<figure>{{ rates | safe }}</figure>{% endif %}
 <dl class="record">
 <dt>Judged on</dt><dd>{{ audit.n_member }} members and {{ audit.n_control }} controls, split by {{ audit.split }}</dd>

@@ -188,13 +188,19 @@ def test_a_control_that_failed_takes_the_word_from_the_attack() -> None:
         estimate=None,
         ci=None,
         positive_control=False,
+        reason="no controls were free",
         negative_control=False,
         blind_baseline=False,
         eps_lb=0.4,
         eps_ceiling=5.8,
     )
     text = Page(draw(statement(audits=(missed,)).predicate, {})).text
-    for words in ("missed , so finding nothing says nothing", "could have proved 5.8 at most", "split is not fair"):
+    for words in (
+        "No controls were free.",
+        "missed , so finding nothing says nothing",
+        "could have proved 5.8 at most",
+        "split is not fair",
+    ):
         assert words in text
 
 
