@@ -81,7 +81,7 @@ def nearest(queries: Embedding, references: Embedding) -> NDArray[np.float32]:
     return best
 
 
-def _blocks(n: int, size: int = 4096) -> Iterator[slice]:
+def _blocks(n: int, size: int = 2048) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
