@@ -64,6 +64,8 @@ def reserve(site: Site, request: Reserve) -> Reserved:
         plans = [plan_from_json(plan) for plan in request.plans]
     except ValueError as error:
         raise Refusal(Code.UNREADABLE, f"a plan cannot be read: {error}") from error
+    if len({plan.purpose for plan in plans}) != len(plans):  # steps are counted by purpose: two plans could be mixed up
+        raise Refusal(Code.REFUSED_POLICY, "two plans have one purpose")
     site.policy.admit(plans)
     receipt = NOTHING_CHARGED
     if plans:

@@ -92,7 +92,7 @@ def federate(
     seconds: float,
     step: ServerStep,
     folder: Path,
-    progress: Callable[[int, str], None],
+    progress: Callable[[float, str], None],
 ) -> Checkpoint:
     """Train in common for `rounds` exchanges, from the last checkpoint in `folder` or from `start`.
 
@@ -106,7 +106,7 @@ def federate(
         seconds: to wait for the replies of an exchange.
         step: what the coordinator does with the mean change.
         folder: of the checkpoints.
-        progress: told the exchanges done and a few words.
+        progress: told the exchanges done (a fraction while sites are being served) and a few words.
 
     Raises:
         QuorumLost: if too few sites answer; the checkpoint before stays.
@@ -122,6 +122,7 @@ def federate(
             quorum=quorum,
             seconds=seconds,
             check=fits(model),
+            heard=lambda k, n, done=now.round: progress(done + k / (n + 1), f"{k} of {n} sites"),  # type: ignore[misc]
             group=f"{asked.stage}-{number}",
         )
         change = mean(reply.arrays for reply in answers.replies.values())

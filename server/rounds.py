@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from learning import messages
 from learning.messages import REPLIES, Code, Greeting, Hello, Trained
 from learning.schema import Malformed
+from server.grid import InProcessGrid
 
 R = TypeVar("R")
 Weights = Mapping[str, NDArray[np.float32]]
@@ -74,6 +75,7 @@ def ask(
     quorum: int,
     seconds: float,
     check: Callable[[Any], None] = lambda reply: None,
+    heard: Callable[[int, int], None] = lambda served, all_sites: None,
     group: str = "",
 ) -> Answers[Any]:
     """Send `request(site)` to every site and return the replies that follow their schema and pass `check`.
@@ -85,6 +87,7 @@ def ask(
         quorum: fewest good replies.
         seconds: to wait for replies.
         check: raises `ValueError` for a reply that must not be used; its site then counts as failed.
+        heard: told how many of the sites have been served, where sites are served one after the other.
         group: the round, for the log.
 
     Raises:
@@ -99,7 +102,7 @@ def ask(
     site_of = {node: site for site, node in sites.items()}
     replies: dict[str, Any] = {}
     failed: dict[str, str] = dict.fromkeys(sites, NO_REPLY)
-    for message in grid.send_and_receive(outgoing, timeout=seconds):
+    for message in _exchange(grid, outgoing, seconds, heard):
         site = site_of.get(message.metadata.src_node_id)
         if site is None or site in replies:
             continue
@@ -123,6 +126,17 @@ def ask(
             answers.failed,
         )
     return answers
+
+
+def _exchange(
+    grid: Grid, outgoing: list[Message], seconds: float, heard: Callable[[int, int], None]
+) -> Iterable[Message]:
+    if not isinstance(grid, InProcessGrid):
+        yield from grid.send_and_receive(outgoing, timeout=seconds)
+        return
+    for served, message in enumerate(outgoing, 1):
+        yield from grid.send_and_receive([message])
+        heard(served, len(outgoing))
 
 
 def fits(given: Weights) -> Callable[[Trained], None]:

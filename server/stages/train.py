@@ -11,6 +11,7 @@ Settings:
 Writes `weights.safetensors` (what is trainable) and `round.json` (who took part in which exchange).
 """
 
+from math import ceil
 from typing import Any
 
 from learning import arrays
@@ -64,6 +65,6 @@ def run(state: State) -> None:
         seconds=state.campaign.seconds,
         step=ServerStep(learning_rate=told["server_learning_rate"], average=told["average"]),
         folder=state.folder,
-        progress=lambda n, words: state.tell(n / rounds, f"exchange {n} of {rounds}, {words}"),
+        progress=lambda done, words: state.tell(done / rounds, f"exchange {ceil(done)} of {rounds}, {words}"),
     )
     arrays.write(state.folder / WEIGHTS, end.kept)

@@ -67,6 +67,12 @@ def test_a_laxer_plan_is_refused_as_policy_and_costs_nothing(tmp_path: Path) -> 
     assert not (site.folder / "ledger.db").exists()
 
 
+def test_a_dear_plan_cannot_hide_behind_a_cheap_one_of_the_same_purpose(tmp_path: Path) -> None:
+    """Otherwise the steps paid for at much noise could be taken at little."""
+    cheap = dataclasses.replace(PLAN, noise_multiplier=50.0, steps=90)
+    assert Wire(hospital(tmp_path)).ask(reserve_request(PLAN, cheap)) is Code.REFUSED_POLICY
+
+
 def test_code_that_is_not_installed_is_refused(tmp_path: Path) -> None:
     assert Wire(hospital(tmp_path)).ask(reserve_request(PLAN, code_digest="a" * 64)) is Code.REFUSED_CODE
 

@@ -55,7 +55,7 @@ def test_a_campaign_leaves_its_stages_and_tells_how_far_it_is(tmp_path: Path) ->
     assert list(receipts) == list(NAMES)
     assert {(r["epsilon"], r["delta"]) for r in receipts.values()} == set(spent(sites))
     assert [h["sites"] for h in json.loads((root / "02-views" / "round.json").read_text())["history"]] == [[*NAMES]] * 3
-    assert [step[0] for step in told] == ["reserve"] * 2 + ["views"] * 5
+    assert [step[0] for step in told] == ["reserve"] * 2 + ["views"] * (2 + 3 * 4)
     assert told[-1] == ("views", 1.0, "done")
     fractions = [fraction for stage, fraction, _ in told if stage == "views"]
     assert fractions == sorted(fractions)
