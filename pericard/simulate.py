@@ -69,12 +69,17 @@ def _begin(overrides: Sequence[str], out: Path) -> "tuple[Experiment, dict[str, 
     """Compose the experiment, check that its cohort can be read, and claim `out`."""
     from cohorts.deidentify import Pseudonyms
     from conf.compose import UsageError, compose, to_json
+    from evaluation.policy import Policy
 
     groups = _groups()
     experiment, _ = compose(overrides, groups=groups)
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; choose another --out, or add --resume to go on with the run in it")
     resolved: dict[str, Any] = json.loads(to_json(experiment, groups=groups))
+    try:
+        Policy.load(experiment.policy)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     experiment.cohort.read(pseudonyms=Pseudonyms(secrets.token_bytes(32)))  # a bad cohort fails here, before all else
     out.mkdir(parents=True, exist_ok=True)
     run = f"{experiment.name}-{secrets.token_hex(4)}"
@@ -97,12 +102,19 @@ def _begun(out: Path) -> "tuple[Experiment, dict[str, Any], str]":
 def _run(experiment: "Experiment", resolved: dict[str, Any], run: str, out: Path, progress: "Progress") -> None:
     import torch
 
+    from cohorts.study import UnreadableStudy
+    from conf.compose import UsageError
     from pericard import hospitals
     from server import plan
     from server.campaign import resumed
 
     torch.set_num_threads(experiment.threads)
-    folders = hospitals.make(experiment, next(iter(resolved["cohort"])), out)
+    try:
+        folders = hospitals.make(experiment, next(iter(resolved["cohort"])), out)
+    except UnreadableStudy:
+        raise
+    except ValueError as error:  # sites.rule, sites.names or a column that the rule needs
+        raise UsageError(str(error)) from error
     campaign = resumed(out.resolve())
     if campaign is None:
         progress("prepare", 0.5, "noise for the budget")

@@ -40,9 +40,7 @@ from synthesis.manifest import Manifest
 COORDINATOR = "coordinator"
 SHOWN = 12  # frames of each kind in the report
 LIMITS = (
-    "ε bounds what the released files can tell about one patient; it does not bound what is true of many of them.",
-    "Utility figures are not differentially private: they are means over at least ten test patients, rounded. The arms "
-    "trained on real studies depend on members; they are no part of the release.",
+    "ε bounds what the released files tell about one patient, not what is true of many of them.",
     "A site's size, its split and its noise are what its own machine says; a site that lies about them is not detected.",
     "Attacks that were not tried are not excluded.",
     "The synthetic images are 64x64 pixels, single frames of apical views: not for diagnosis.",
@@ -52,7 +50,7 @@ LIMITS = (
 def run(state: State) -> None:
     """Issue the certificate; by construction its verdict is what its own policy says of its own findings."""
     out = Path(state.campaign.out)
-    key = _own_key(out / "coordinator.pem")
+    key = _own_key(out / "campaign" / "coordinator.pem")
     manifest = Manifest.of(out / "release")
     state.tell(0.1, "evidence against the policy")
     statement = _statement(state, key, manifest)
@@ -124,13 +122,30 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
             determinism_level="sampling and evaluation repeat on equal threads; noise and who is drawn never do",
             replay=["pericard", "simulate", f"experiment={state.campaign.experiment['name']}", "--out", "DIR"],
         ),
-        limits=LIMITS,
+        limits=_limits(state),
         signed_by=(
             Signer(key_id=key.key_id, name=COORDINATOR, role="coordinator"),
             *(Signer(key_id=_key_id(s["public_key"]), name=n, role="site") for n, s in sorted(sites.items())),
         ),
         issued=datetime.now(UTC),
     )
+
+
+def _steps(state: State) -> list[str]:
+    """Name every step that this campaign took, as the coverage table knows them."""
+    stages = {stage.name: stage.settings for stage in state.campaign.stages}
+    formal = stages["certify"]["lane"] == Lane.FORMAL.value
+    steps = [
+        "cohort", "split", "normalisation.constant", "train.views", "train.generator", "aggregate.public",
+        "checkpoint.last", "hyperparameters.public", "labels.public", "conditions.public", "sampling",
+        "screening.self_similarity", "screening.view", "embedding.public", "scores.test", "reference.local",
+        "statistics.declared", "report.phantom", "failures",
+    ]  # fmt: skip
+    if stages["autoencoder"]["uses"]:
+        steps.append("prior.public")
+    if "reference" in stages:
+        steps.append("reference.federated")
+    return [*steps, *(("attack.disclosure",) if formal else ("screening.reidentification", "attack.exact"))]
 
 
 def _findings(state: State) -> Iterator[Finding]:
@@ -164,7 +179,7 @@ def _dp(state: State, lane: Lane) -> Dp:
         per_view={
             # The reference arm sends weights without noise to whoever runs the simulation.
             "server": None if reference else epsilon,
-            "public": epsilon if covered else None,
+            "public": epsilon,
             "release": epsilon if covered else None,
         },
         accountant="dp-accounting, privacy loss distributions, pessimistic; all plans fixed before the run",
@@ -216,6 +231,20 @@ def _key_id(public_hex: str) -> str:
     from evaluation.trust import key_id
 
     return key_id(bytes.fromhex(public_hex))
+
+
+def _limits(state: State) -> tuple[str, ...]:
+    """Return what a reader must know, from what always holds to what this campaign did."""
+    from privacy import coverage
+
+    beside = "; ".join(coverage.uncovered(_steps(state)))
+    reader = next(iter(state.campaign.experiment["cohort"]))
+    found = [*LIMITS, f"Stated beside the release, and not covered by its ε: {beside}."]
+    if reader == "phantom":
+        found.append("A rehearsal: the subjects of this campaign are simulated, no patient took part.")
+    else:
+        found.append("The sites of this campaign were simulated on one machine from one data set.")
+    return tuple(found)
 
 
 def _own_key(path: Path) -> SigningKey:

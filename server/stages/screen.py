@@ -77,10 +77,9 @@ def _recognised(state: State, candidates: Frames) -> NDArray[np.bool_]:
 
 
 def _unlike_each_other(candidates: Frames, told: dict[str, Any]) -> NDArray[np.bool_]:
-    """Say of each frame whether no earlier candidate of another subject is its twin, view by view and phase by phase."""
-    from privacy.reidentification import self_similar
-
+    """Say of each frame whether it is no twin of an earlier candidate of the same view and phase."""
     from privacy.embedding import embed
+    from privacy.reidentification import self_similar
 
     keep = np.ones(len(candidates), bool)
     for view in np.unique(candidates.view):

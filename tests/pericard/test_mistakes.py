@@ -111,6 +111,7 @@ USAGE = {
     "an unknown override": (["budget.epsilom=4"], "did you mean budget.epsilon?"),
     "an unknown experiment": (["experiment=camu"], "did you mean camus?"),
     "a value out of bounds": (["budget.delta=2"], "budget.delta=2.0 must be above 0 and below 1"),
+    "an unknown policy": (["experiment=smoke", "policy=leniant"], "policy 'leniant' is neither shipped"),
     "an unknown scanner": (["experiment=smoke", "cohort.site=mars"], "mars"),
     "nothing to resume": (["--resume"], "holds no run to resume"),
 }
@@ -124,6 +125,14 @@ def test_a_wrong_word_ends_with_2_and_what_would_do(
     assert run(["simulate", *arguments, "--out", str(tmp_path / "out")]) == Exit.USAGE
     assert says in _one_line(capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_rule_for_the_sites_ends_with_2(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["experiment=camus", f"cohort.root={studies}", "sites.rule=by_mood", "--out", str(tmp_path / "out")]
+    assert run(["simulate", *arguments]) == Exit.USAGE
+    assert "by_mood" in _one_line(capsys)
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
