@@ -149,19 +149,20 @@ def _cell(values: NDArray[np.float64], least: int) -> dict[str, float] | None:
 
 
 def _screen(site: Site, request: Screen) -> Kept:
-    from privacy.reidentification import ReidentificationFilter
-
     from cohorts.split import Split
-    from privacy.embedding import embed
+    from privacy.embedding import embed, embed_poses
+    from privacy.reidentification import ReidentificationFilter
 
     candidates = as_frames(request.candidates)
     size = candidates.pixels.shape[1]
     sieve = ReidentificationFilter(**request.config)
     members, calibration = (site.frames(s, size=size) for s in (Split.MEMBERS, Split.CALIBRATION))
-    near, far = embed(members.pixels), embed(calibration.pixels)
-    tau = sieve.calibrate(near, members.subject, far, calibration.subject)
+    posed = embed_poses(members.pixels)
+    near = posed.reshape(-1, posed.shape[-1])
+    owner = np.repeat(members.subject, posed.shape[1])
+    tau = sieve.calibrate(near, owner, embed(calibration.pixels), calibration.subject)
     keep = sieve.screen(embed(candidates.pixels), near, tau)
-    return Kept(bits=np.packbits(np.asarray(keep, bool)).tobytes())
+    return Kept(bits=np.packbits(keep).tobytes())
 
 
 def _plain(value: Any) -> Any:

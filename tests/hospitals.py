@@ -1,5 +1,6 @@
 """Three tiny hospitals, a tiny learner, and one-line campaigns over them: what the tests of the federation share."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from client.admission import own_code
 from client.app import app as client_app
 from client.policy import Policy
-from client.site import Site
+from client.site import KEYS, Site
 from cohorts.deidentify import Pseudonyms
 from cohorts.frames import Frames
 from cohorts.readers import READERS
@@ -136,7 +137,10 @@ def policy(**changes: Any) -> Policy:
 
 def hospital(root: Path, name: str = "aurora", *, cohort: Mapping[str, Any] | None = None, **changes: Any) -> Site:
     told = cohort or {"reader": "canary", "seed": NAMES.index(name)}
-    return Site.create(root / name, name=name, cohort=told, public_subjects=40, policy=policy(**changes))
+    site = Site.create(root / name, name=name, cohort=told, public_subjects=40, policy=policy(**changes))
+    for key in KEYS:  # fixed lots: no test hangs on how many subjects happen to be in a split
+        (site.folder / "secrets" / key).write_bytes(hashlib.sha256(f"{name} {key}".encode()).digest())
+    return Site(site.folder)
 
 
 def reserve_stage(*plans: DpPlan) -> Stage:

@@ -67,6 +67,11 @@ def test_a_hospital_that_sends_what_is_no_number_is_left_out(tmp_path: Path, mon
     assert all(np.isfinite(a).all() for a in weights.values())
 
 
+def test_a_campaign_in_process_touches_no_network(tmp_path: Path, no_network: list[object]) -> None:
+    run(campaign(tmp_path / "out"), hospitals(tmp_path / "sites"))
+    assert no_network == []
+
+
 def test_no_byte_that_leaves_a_hospital_names_anybody(tmp_path: Path) -> None:
     sites, sent = hospitals(tmp_path / "sites"), []
     run(campaign(tmp_path / "out"), sites, wiretap=lambda way, part: sent.append(part) if way == "up" else None)

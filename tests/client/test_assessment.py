@@ -1,9 +1,7 @@
 """What a hospital measures on its own people: rounded or noised, once, and nothing about one of them."""
 
 import dataclasses
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from client.assessment import as_frames
+from client.site import Site
+from cohorts.split import Split
 from learning import arrays
 from learning.messages import Attack, Code, Counts, Kept, Refusal, Score, Screen, encode
 from tests.hospitals import SIZE, TinyAttack, TinyLearner, Wire, hospital, images, reserve_request
@@ -34,7 +34,7 @@ def attack(**changes: Any) -> Attack:
 
 
 def screen(**changes: Any) -> Screen:
-    settings: dict[str, Any] = {"run": "run-1", "stage": "screen", "config": {}, "candidates": images(11)}
+    settings: dict[str, Any] = {"run": "run-1", "stage": "screen", "config": {"alpha": 0.25}, "candidates": images(11)}
     return Screen(**(settings | changes))
 
 
@@ -119,46 +119,29 @@ def test_an_attack_cannot_send_words(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not any(b"patient-7" in part for part in wire.sent)
 
 
-@pytest.fixture
-def sieve(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A filter that keeps every second candidate, and notes how many members and calibration rows it saw."""
-    seen: list[int] = []
-
-    @dataclasses.dataclass
-    class ReidentificationFilter:
-        alpha: float = 0.05
-
-        def calibrate(self, near: NDArray[Any], who: NDArray[Any], far: NDArray[Any], whose: NDArray[Any]) -> float:
-            seen.extend((len(near), len(far)))
-            assert (len(near), len(far)) == (len(who), len(whose))
-            return 0.5
-
-        def screen(self, candidates: NDArray[Any], near: NDArray[Any], tau: float) -> NDArray[np.bool_]:
-            return np.arange(len(candidates)) % 2 == 0
-
-    fake = ModuleType("privacy.reidentification")
-    fake.ReidentificationFilter = ReidentificationFilter  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "privacy.reidentification", fake)
-    return seen
+def kept(reply: Kept, n: int) -> list[bool]:
+    return np.unpackbits(np.frombuffer(reply.bits, np.uint8), count=n).astype(bool).tolist()
 
 
-def test_screening_returns_one_bit_per_candidate(tmp_path: Path, sieve: list[int]) -> None:
-    reply = admitted(tmp_path).ask(screen())
-    assert isinstance(reply, Kept)
-    assert np.unpackbits(np.frombuffer(reply.bits, np.uint8), count=11).tolist() == [1, 0] * 5 + [1]
-    assert len(sieve) == 2
+def test_a_candidate_that_copies_a_member_is_dropped_and_strangers_are_kept(tmp_path: Path) -> None:
+    wire = admitted(tmp_path)
+    members = Site(tmp_path / "aurora").frames(Split.MEMBERS, size=SIZE)
+    candidates = images(11)
+    candidates["pixels"][:3] = members.pixels[[0, 7, 11]]
+    verdicts = kept(wire.ask(screen(candidates=candidates)), 11)
+    assert verdicts[:3] == [False] * 3
+    assert sum(verdicts[3:]) >= 4
 
 
-def test_screening_needs_the_hospitals_word(tmp_path: Path, sieve: list[int]) -> None:
+def test_screening_needs_the_hospitals_word(tmp_path: Path) -> None:
     assert admitted(tmp_path, allow_empirical=False).ask(screen()) is Code.REFUSED_POLICY
-    assert sieve == []
 
 
-def test_other_candidates_or_another_threshold_are_not_screened_again(tmp_path: Path, sieve: list[int]) -> None:
+def test_other_candidates_or_another_threshold_are_not_screened_again(tmp_path: Path) -> None:
     """A server that could ask twice would find a patient by bisection (privacy.md 2.3)."""
     wire = admitted(tmp_path)
-    wire.ask(screen())
-    assert wire.ask(screen(config={"alpha": 0.1})) is Code.REFUSED_POLICY
+    assert isinstance(wire.ask(screen()), Kept)
+    assert wire.ask(screen(config={"alpha": 0.3})) is Code.REFUSED_POLICY
     assert wire.ask(screen(candidates=images(3))) is Code.REFUSED_POLICY
 
 
