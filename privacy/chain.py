@@ -30,11 +30,11 @@ SCHEMA = (
 )
 
 
-class LedgerUnwritable(ValueError):  # noqa: N818 -- a state of the file, said as one
+class LedgerUnwritable(ValueError):
     """The file cannot be opened, locked or written."""
 
 
-class LedgerCorrupt(RuntimeError):  # noqa: N818 -- a state of the file, said as one
+class LedgerCorrupt(RuntimeError):
     """An event was edited, removed, reordered or inserted behind the chain's back; the message names it."""
 
 

@@ -27,7 +27,7 @@ EPSILON_QUANTUM = Decimal("0.000001")
 ACCOUNT = {"unit": "subject", "adjacency": "add or remove one", "composition": "basic", "accountant": "pld"}
 
 
-class LedgerRefusal(ValueError):  # noqa: N818 -- the site's answer, not a fault
+class LedgerRefusal(ValueError):
     """A request the ledger does not grant; nothing was charged."""
 
 
