@@ -21,7 +21,8 @@ A = {"0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "0.bias": np.zero
 def train(**changes: Any) -> Train:
     settings: dict[str, Any] = {
         "run": "run-1", "stage": "views", "round": 1, "kind": "learner", "name": "tiny", "config": {"width": 3},
-        "prior": "", "plan": None, "size": 16, "steps": 2, "batch_size": 4, "learning_rate": 0.1, "seed": 7, "arrays": A,
+        "prior": "", "seed": 7,
+        "plan": None, "size": 16, "steps": 2, "batch_size": 4, "learning_rate": 0.1, "arrays": A,
     }  # fmt: skip
     return Train(**(settings | changes))
 
