@@ -38,7 +38,7 @@ class Origin(StrEnum):
     SYNTHETIC = "synthetic"
 
 
-class UnreadableStudy(ValueError):  # noqa: N818 -- said of the study, as a hospital says it
+class UnreadableStudy(ValueError):
     """A file that cannot become a study; says which file, which value and which bound."""
 
     def __init__(self, key: str, reason: str) -> None:

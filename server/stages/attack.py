@@ -61,7 +61,7 @@ def _evidence(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
             f"{name}.eps_lb": _cell(
                 found["eps_lb"],
                 members + controls,
-                how=f"largest ε rejected at 5 %; p = {found['p_value']:.3g} of having learnt nothing ({blurred} counts)",
+                how=f"largest ε rejected at 5 %; p = {found['p_value']:.3g} of no learning ({blurred} counts)",
             ),
             f"{name}.members": _rate(found["members_disclosed"], members),
             f"{name}.controls": _rate(found["controls_disclosed"], controls),

@@ -41,7 +41,7 @@ COORDINATOR = "coordinator"
 SHOWN = 12  # frames of each kind in the report
 LIMITS = (
     "ε bounds what the released files tell about one patient, not what is true of many of them.",
-    "A site's size, its split and its noise are what its own machine says; a site that lies about them is not detected.",
+    "A site's size, split and noise are what its own machine says; a site that lies about them is not detected.",
     "Attacks that were not tried are not excluded.",
     "The synthetic images are 64x64 pixels, single frames of apical views: not for diagnosis.",
 )
