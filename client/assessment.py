@@ -138,12 +138,14 @@ def _cells(values: Mapping[str, NDArray[np.float64]], least: int) -> dict[str, d
 
 def _cell(values: NDArray[np.float64], least: int) -> dict[str, float] | None:
     """Return mean, standard error and size, rounded; nothing where fewer than `least` subjects have the value."""
+    from privacy.estimate import standard_error
+
     known = values[~np.isnan(values)]
     if len(known) < max(least, 2):
         return None
     return {
         "mean": round(float(known.mean()), DECIMALS),
-        "standard_error": round(float(known.std(ddof=1)) / len(known) ** 0.5, DECIMALS + 1),
+        "standard_error": round(standard_error(known, rng=np.random.default_rng(0)), DECIMALS + 1),
         "n": COUNT_STEP * (len(known) // COUNT_STEP),
     }
 

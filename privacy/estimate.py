@@ -116,6 +116,14 @@ def non_inferior(difference: Estimate, margin: float) -> bool:
     return difference.low > -margin
 
 
+def standard_error(values: ArrayLike, *, rng: np.random.Generator, resamples: int = 2000) -> float:
+    """Return the spread of the mean of `values`, `(subjects,)`, over patient-bootstrap resamples (Efron 1979).
+
+    What a site sends for `pool`: the interval of several sites together is made where they meet.
+    """
+    return float(_resampled_means(_scores("values", values), rng, resamples).std())
+
+
 def pool(parts: Sequence[tuple[float, float, int]], confidence: float = 0.95, *, unit: str = "") -> Estimate:
     """Pool the means of strata (sites) weighted by their subjects, with a normal interval.
 

@@ -58,7 +58,7 @@ def train(out: Path, *, recipe: Recipe, config: LatentFlow, device: str, progres
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(recipe.seed)
         generator = LatentFlowGenerator(config)
-        views = ViewClassifier().build()
+        views = ViewClassifier(tune=".").build()
         autoencoder = _train_autoencoder(generator.autoencoder, frames, recipe, device, progress)
         network = _train_flow(generator.module, autoencoder, frames, scanners, recipe, device, progress)
     fit(

@@ -28,7 +28,7 @@ class Phantom:
         studies_per_subject: how often each subject comes.
     """
 
-    subjects: int = 60
+    subjects: int = 400
     seed: int = 0
     site: str = "site-a"
     views: tuple[str, ...] = (View.A2C.value, View.A4C.value)

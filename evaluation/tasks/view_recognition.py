@@ -33,7 +33,7 @@ class ViewRecognition:
         """Return the classifier with the same initial weights for every arm."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            return ViewClassifier(width=self.width).build()
+            return ViewClassifier(width=self.width, tune=".").build()
 
     def scores(self, learner: Learner, frames: Frames) -> Mapping[str, NDArray[np.float64]]:
         """Return the accuracy per subject over its frames of a known view."""

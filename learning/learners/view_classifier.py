@@ -22,11 +22,12 @@ class ViewClassifier:
 
     Attributes:
         width: channels after the first layer.
-        tune: regular expression of the parameter names that are trained; all of them by default.
+        tune: regular expression of the parameter names that are trained: the last layer, because the prior has seen
+            every view; "." trains all.
     """
 
     width: int = 16
-    tune: str = "."
+    tune: str = r"^13\."
 
     def build(self) -> "ViewLearner":
         """Return the learner with random weights."""

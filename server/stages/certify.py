@@ -5,7 +5,8 @@ Settings:
     epsilon, epsilon_at_2_sites, epsilon_at_3_sites: of all plans together, for a patient seen at so many sites.
     pictures: whether the frames beside the release are public phantoms ("phantom").
 
-Writes, beside the campaign, `report.html`, `certificate.json` and `trust.json`; in its folder `statement.json`.
+Writes, beside the campaign, `report.html`, `samples.png`, `certificate.json` and `trust.json`; in its folder
+`statement.json`.
 """
 
 import base64
@@ -57,6 +58,7 @@ def run(state: State) -> None:
     state.tell(0.3, "report")
     report = _report(state, statement)
     durable.write(out / "report.html", report)
+    durable.write(out / "samples.png", _samples(state))
     statement = dataclasses.replace(statement, subject=subjects(manifest, {"report.html": report}))
     envelope = issue(statement, key)
     state.tell(0.6, "countersignatures")
@@ -220,6 +222,22 @@ def _report(state: State, statement: Statement) -> bytes:
         frames = table.read(state.output("screen", file))
         pictures[origin] = Pictures(pixels=frames.pixels[:SHOWN], masks=frames.masks[:SHOWN])
     return draw(statement.predicate, pictures).encode()
+
+
+def _samples(state: State) -> bytes:
+    """Return a picture: each public phantom above the released frame of the very same shape."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    phantoms, released = (table.read(state.output("screen", f)).pixels[: 2 * SHOWN] for f in (PHANTOMS, RELEASED))
+    half = (len(released) + 1) // 2
+    rows = [np.hstack(list(f[k : k + half])) for k in (0, half) for f in (phantoms, released) if len(f) >= 2 * half]
+    sheet = Image.fromarray(np.vstack(rows or [np.hstack(list(released))]))
+    raw = io.BytesIO()
+    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC).save(raw, "PNG")
+    return raw.getvalue()
 
 
 def _countersigned(envelope: Envelope, reply: Countersignature) -> Envelope:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, norm
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from privacy.estimate import Estimate, bootstrap, clopper_pearson, non_inferior, paired, pool
+from privacy.estimate import Estimate, bootstrap, clopper_pearson, non_inferior, paired, pool, standard_error
 
 
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
@@ -102,3 +102,10 @@ REFUSED = {
 def test_what_is_no_evidence_is_refused(case: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         REFUSED[case]()
+
+
+def test_the_bootstrap_standard_error_is_that_of_a_mean():
+    values = np.random.default_rng(1).normal(size=400)
+    found = standard_error(values, rng=np.random.default_rng(2))
+    assert found == pytest.approx(values.std() / 20, rel=0.08)
+    assert found == standard_error(values, rng=np.random.default_rng(2))
