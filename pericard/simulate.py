@@ -43,7 +43,7 @@ def command(overrides: Sequence[str], out: Path, resume: bool, as_json: bool) ->
     else:
         experiment, resolved, run = _begin(overrides, out)
     with _progress(quiet=as_json) as progress:
-        progress("prepare", 0.0, "simulated hospitals")
+        progress("prepare", 0.0, "noise for the budget")
         _run(experiment, resolved, run, out, progress)
     return _show(out, as_json=as_json)
 
@@ -109,21 +109,22 @@ def _run(experiment: "Experiment", resolved: dict[str, Any], run: str, out: Path
     from server.campaign import resumed
 
     torch.set_num_threads(experiment.threads)
+    campaign = resumed(out.resolve())
+    if campaign is None:
+        try:
+            campaign = plan.campaign(experiment, run=run, out=str(out.resolve()), resolved=resolved)
+        except ValueError as error:
+            from privacy.ledger import BudgetExceeded
+
+            (out / RUN).unlink()  # nothing was begun: the folder is free for another budget
+            raise BudgetExceeded(str(error)) from error
+    progress("prepare", 0.5, "simulated hospitals")
     try:
         folders = hospitals.make(experiment, next(iter(resolved["cohort"])), out)
     except UnreadableStudy:
         raise
     except ValueError as error:  # sites.rule, sites.names or a column that the rule needs
         raise UsageError(str(error)) from error
-    campaign = resumed(out.resolve())
-    if campaign is None:
-        progress("prepare", 0.5, "noise for the budget")
-        try:
-            campaign = plan.campaign(experiment, run=run, out=str(out.resolve()), resolved=resolved)
-        except ValueError as error:
-            from privacy.ledger import BudgetExceeded
-
-            raise BudgetExceeded(str(error)) from error
     progress("prepare", 1.0, "done")
     if experiment.backend == "simulation":
         from server.simulation import run_simulation

@@ -146,3 +146,4 @@ def test_a_budget_that_pays_for_nothing_ends_with_4(tmp_path: Path, capsys: pyte
     arguments = ["experiment=smoke", "budget.epsilon=0.0001", "--out", str(tmp_path / "out")]
     assert run(["simulate", *arguments]) == Exit.REFUSED
     assert "epsilon" in _one_line(capsys)
+    assert not any((tmp_path / "out").iterdir())
