@@ -156,6 +156,7 @@ class Experiment:
         backend: `in-process` or `simulation`.
         threads: of torch in each process; equal threads give equal bits.
         pictures: show real frames in the report, which then stays at the site.
+        limits: what else the certificate must say against itself.
     """
 
     name: str = MISSING
@@ -177,6 +178,7 @@ class Experiment:
     backend: str = "in-process"
     threads: int = 2
     pictures: bool = False
+    limits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _at_least("seed", self.seed, 0)

@@ -262,7 +262,7 @@ def _limits(state: State) -> tuple[str, ...]:
         found.append("A rehearsal: the subjects of this campaign are simulated, no patient took part.")
     else:
         found.append("The sites of this campaign were simulated on one machine from one data set.")
-    return tuple(found)
+    return (*found, *state.campaign.experiment["limits"])
 
 
 def _own_key(path: Path) -> SigningKey:
