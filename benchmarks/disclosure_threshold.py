@@ -3,7 +3,7 @@
 Half the subjects stand for a release made of strangers, the worst an honest generator could return; the other half is
 audited.
 
-python benchmarks/disclosure_threshold.py [--camus FOLDER]
+python -m benchmarks.disclosure_threshold [--camus FOLDER]
 """
 
 import argparse

@@ -20,6 +20,13 @@ class Lane(StrEnum):
     EMPIRICAL = "EMPIRICAL"
 
 
+class Origin(StrEnum):
+    """Where somebody looked to choose the settings of an experiment."""
+
+    PUBLIC = "PUBLIC"
+    PATIENTS = "PATIENTS"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What one patient may cost a site over the whole campaign.
@@ -156,6 +163,8 @@ class Experiment:
         backend: `in-process` or `simulation`.
         threads: of torch in each process; equal threads give equal bits.
         pictures: show real frames in the report, which then stays at the site.
+        settings_from: where all these settings were found, as whoever runs it declares: with PUBLIC nobody looked at
+            what patients make of them. A choice made on patients is outside any ε, so it forbids the FORMAL lane.
         limits: what else the certificate must say against itself.
     """
 
@@ -178,6 +187,7 @@ class Experiment:
     backend: str = "in-process"
     threads: int = 2
     pictures: bool = False
+    settings_from: Origin = Origin.PATIENTS
     limits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -187,6 +197,11 @@ class Experiment:
             raise ValueError(f"size={self.size} must be a multiple of 8 and at least 16")
         if self.backend not in BACKENDS:
             raise ValueError(f"backend={self.backend!r} must be one of {', '.join(BACKENDS)}")
+        if self.release.lane is Lane.FORMAL and self.settings_from is not Origin.PUBLIC:
+            raise ValueError(
+                f"settings_from={self.settings_from}: no ε covers a choice of settings that was made on patients; "
+                "take settings found in public, or release.lane=EMPIRICAL"
+            )
 
 
 def _inside(name: str, value: float, low: float, high: float, *, closed: bool = False) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cohorts.frames import Frames
-from privacy.gradients import SubjectGradients, clip, noisy_mean
+from privacy.gradients import SubjectGradients, noisy_mean
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
 
@@ -64,12 +64,12 @@ def fit_private(
     with SubjectGradients(learner.module) as gradients:
         for step in range(steps):
             drawn = [i for i in plan.draw(len(frames.subjects), random) if len(rows_of[i])]
-            total = torch.zeros(gradients.size, dtype=torch.float64)  # so that its rounding tells nothing of a row
+            total = torch.zeros(gradients.size, dtype=torch.float64)
             for start in range(0, len(drawn), SUBJECTS_AT_ONCE):
                 chunk = drawn[start : start + SUBJECTS_AT_ONCE]
                 rows = np.concatenate([dice.choice(rows_of[i], plan.draws) for i in chunk])
                 losses = learner.losses(frames, rows, generator=generator)
-                total += clip(gradients.flat(losses, len(chunk)), plan.clip_norm).double().sum(0)
+                total += gradients.clipped_sum(losses, len(chunk), plan.clip_norm)
             update = noisy_mean(total, plan, public_subjects=public_subjects, random=random)
             gradients.step(-learning_rate * update)
             if progress is not None:

@@ -48,7 +48,8 @@ def command(overrides: Sequence[str], out: Path, resume: bool, as_json: bool) ->
     return _show(out, as_json=as_json)
 
 
-def _groups() -> "Mapping[str, Registry]":
+def groups() -> "Mapping[str, Registry]":
+    """Return, for each part of an experiment, the registry it is chosen from."""
     from cohorts.readers import READERS
     from evaluation.tasks import TASKS
     from learning.learners import LEARNERS
@@ -71,11 +72,11 @@ def _begin(overrides: Sequence[str], out: Path) -> "tuple[Experiment, dict[str, 
     from conf.compose import UsageError, compose, to_json
     from evaluation.policy import Policy
 
-    groups = _groups()
-    experiment, _ = compose(overrides, groups=groups)
+    known = groups()
+    experiment, _ = compose(overrides, groups=known)
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty; choose another --out, or add --resume to go on with the run in it")
-    resolved: dict[str, Any] = json.loads(to_json(experiment, groups=groups))
+    resolved: dict[str, Any] = json.loads(to_json(experiment, groups=known))
     try:
         Policy.load(experiment.policy)
     except ValueError as error:
@@ -96,7 +97,7 @@ def _begun(out: Path) -> "tuple[Experiment, dict[str, Any], str]":
         resolved, run = record["experiment"], record["run"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out} holds no run to resume: {RUN} is missing or unreadable") from error
-    return from_json(json.dumps(resolved), groups=_groups()), resolved, str(run)
+    return from_json(json.dumps(resolved), groups=groups()), resolved, str(run)
 
 
 def _run(experiment: "Experiment", resolved: dict[str, Any], run: str, out: Path, progress: "Progress") -> None:

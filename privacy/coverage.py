@@ -70,7 +70,7 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
     "checkpoint.chosen": (
         "early stop, best checkpoint or best seed on real studies", Reads.MEMBERS, Cost.BLOCKS, "fix the steps",
     ),
-    "hyperparameters.public": ("hyper-parameters", Reads.NOBODY, Cost.FREE, "chosen on the phantom"),
+    "hyperparameters.public": ("hyper-parameters", Reads.NOBODY, Cost.FREE, "found in public, as declared"),
     "hyperparameters.private": ("hyper-parameter search on patients", Reads.MEMBERS, Cost.BLOCKS, "search in public"),
     "labels.public": ("views, phases and ejection fractions asked for", Reads.NOBODY, Cost.FREE, "public prior"),
     "labels.private": ("label frequencies of a cohort", Reads.MEMBERS, Cost.BLOCKS, "use the public prior"),

@@ -88,6 +88,13 @@ class SubjectGradients:
             for _, parameter in self.parameters:
                 parameter._forward_counter = 0  # type: ignore[attr-defined]
 
+    def clipped_sum(self, losses: Tensor, n_subjects: int, clip_norm: float) -> Tensor:
+        """Return the sum over subjects of their clipped gradients, float64 `(size,)`; arguments as of `flat`, `clip`.
+
+        In float64, so that the rounding of the sum tells nothing of a row.
+        """
+        return clip(self.flat(losses, n_subjects), clip_norm).double().sum(0)
+
     def step(self, change: Tensor) -> None:
         """Add `change`, `(size,)`, to the parameters."""
         if change.shape != (self.size,):

@@ -18,6 +18,7 @@ from typing import Any
 
 from cohorts import frames as table
 from cohorts.frames import VIEWS
+from conf.schema import Origin
 from evaluation.certificate import issue, subjects
 from evaluation.envelope import Envelope, Signature
 from evaluation.evidence import Finding
@@ -139,15 +140,20 @@ def _steps(state: State) -> list[str]:
     formal = stages["certify"]["lane"] == Lane.FORMAL.value
     steps = [
         "cohort", "split", "normalisation.constant", "train.views", "train.generator", "aggregate.public",
-        "checkpoint.last", "hyperparameters.public", "labels.public", "conditions.public", "sampling",
+        "checkpoint.last", "labels.public", "conditions.public", "sampling",
         "screening.self_similarity", "screening.view", "embedding.public", "scores.test", "reference.local",
         "statistics.declared", "report.phantom", "failures",
     ]  # fmt: skip
+    steps.append("hyperparameters.public" if _settings_are_public(state) else "hyperparameters.private")
     if stages["autoencoder"]["uses"]:
         steps.append("prior.public")
     if "reference" in stages:
         steps.append("reference.federated")
     return [*steps, *(("attack.disclosure",) if formal else ("screening.reidentification", "attack.exact"))]
+
+
+def _settings_are_public(state: State) -> bool:
+    return state.campaign.experiment.get("settings_from") == Origin.PUBLIC.value
 
 
 def _findings(state: State) -> Iterator[Finding]:
@@ -171,7 +177,9 @@ def _dp(state: State, lane: Lane) -> Dp:
     plans = next(s for s in state.campaign.stages if s.name == "reserve").settings["plans"]
     covered = lane is Lane.FORMAL
     epsilon = told["epsilon"]
-    reference = any(stage.name == "reference" for stage in state.campaign.stages)
+    # The reference arm sends weights without noise to whoever runs the simulation.
+    seen = None if any(stage.name == "reference" for stage in state.campaign.stages) else epsilon
+    public = _settings_are_public(state)
     if covered and (problems := coverage.formal(_steps(state))):
         raise ValueError("the FORMAL lane cannot be claimed: " + "; ".join(problems))
     return Dp(
@@ -179,9 +187,8 @@ def _dp(state: State, lane: Lane) -> Dp:
         eps=epsilon if covered else None,
         delta=state.campaign.delta,
         per_view={
-            # The reference arm sends weights without noise to whoever runs the simulation.
-            "server": None if reference else epsilon,
-            "public": epsilon,
+            "server": seen if public else None,
+            "public": epsilon if public else None,
             "release": epsilon if covered else None,
         },
         accountant="dp-accounting, privacy loss distributions, pessimistic; all plans fixed before the run",
@@ -192,6 +199,7 @@ def _dp(state: State, lane: Lane) -> Dp:
             "add or remove one patient with all studies, at one site",
             "a patient has one identifier at a site",
             "the sites' own machines, policies and signing keys",
+            *(("settings were found without patients, as whoever runs the campaign declares",) if public else ()),
         ),
         noise_rng=SecureRandom.NAME,
         eps_if_2_sites=told["epsilon_at_2_sites"] if covered else None,

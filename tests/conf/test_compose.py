@@ -11,11 +11,11 @@ import conf
 from conf.compose import UsageError, compose, digest, from_json, to_json
 from conf.registry import Registry
 from conf.schema import Lane
-from pericard.simulate import _groups
+from pericard.simulate import groups
 
 EXPERIMENTS = Path(conf.__file__).parent / "experiment"
 # The parts of the house itself: the files in conf/experiment are written for them.
-GROUPS = _groups()
+GROUPS = groups()
 SMALL = ["cohort.subjects=7"]
 
 

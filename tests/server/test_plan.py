@@ -1,19 +1,23 @@
 """A campaign pays for all it will do before it does any of it."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from conf.compose import compose, to_json
-from pericard.simulate import _groups
+from conf.compose import UsageError, compose, from_json, to_json
+from pericard.simulate import groups
+from privacy.coverage import formal
 from privacy.mechanism import epsilon, plan_from_json
 from server import plan
+from server.stages import certify
 
 
 def _campaign(*overrides: str):
-    groups = _groups()
-    experiment, _ = compose(["experiment=smoke", *overrides], groups=groups)
-    resolved = json.loads(to_json(experiment, groups=groups))
+    known = groups()
+    experiment, _ = compose(["experiment=smoke", *overrides], groups=known)
+    resolved = json.loads(to_json(experiment, groups=known))
     return plan.campaign(experiment, run="run-1", out="/out", resolved=resolved)
 
 
@@ -54,3 +58,27 @@ def test_hospitals_that_refuse_the_reference_arm_are_not_asked_for_it():
 
 def test_the_same_experiment_makes_the_same_campaign():
     assert _campaign() == _campaign()
+
+
+def test_settings_found_on_patients_forbid_the_formal_lane_before_anything_is_planned():
+    with pytest.raises(UsageError, match="settings_from=PATIENTS: no ε covers"):
+        _campaign("settings_from=PATIENTS")
+    assert _campaign("settings_from=PATIENTS", "release.lane=EMPIRICAL")
+
+
+def test_an_experiment_that_does_not_say_where_its_settings_come_from_may_not_be_formal():
+    whole = json.loads(to_json(compose(["experiment=smoke"], groups=groups())[0], groups=groups()))
+    del whole["settings_from"]
+    with pytest.raises(UsageError, match="settings_from=PATIENTS"):
+        from_json(json.dumps(whole), groups=groups())
+
+
+@pytest.mark.parametrize("said", [None, "PATIENTS", "unheard of"])
+def test_whatever_is_not_declared_public_blocks_the_claim_at_the_certificate_too(said):
+    campaign = _campaign()
+    steps = certify._steps(SimpleNamespace(campaign=campaign))
+    assert formal(steps) == []
+    hidden = dataclasses.replace(campaign, experiment={**campaign.experiment, "settings_from": said})
+    assert [problem.split(":")[0] for problem in formal(certify._steps(SimpleNamespace(campaign=hidden)))] == [
+        "hyperparameters.private"
+    ]

@@ -1,0 +1,1 @@
+"""Speed, memory and settings, measured: each module is one command, `python -m benchmarks.NAME`."""
