@@ -70,7 +70,7 @@ GENERATOR: dict[str, tuple[Any, ...]] = {
     "clip_norm": (0.1, 0.01, 0.03, 0.3, 1.0),
     "exchanges": (4, 2, 6, 8),
     "draws": (4, 16),
-    "tune": (r"site\.weight|modulation\.bias", r"site\.weight", r"site\.weight|modulation", "."),
+    "tune": (r"site\.weight|modulation\.bias", r"site\.weight", r"site\.weight|modulation"),
 }
 VIEWS: dict[str, tuple[Any, ...]] = {
     "reach": (0.1, 0.01, 0.03, 0.3, 1.0, 3.0),
