@@ -69,6 +69,7 @@ def reserve(site: Site, request: Reserve) -> Reserved:
     site.policy.admit(plans)
     receipt = NOTHING_CHARGED
     if plans:
+        site.ledger.verify()  # every event there ever was: once per run, before it is charged
         paid = site.ledger.authorise(request.run, plans, delta=request.delta)
         receipt = Reserved(epsilon=paid.epsilon, delta=paid.delta, head=paid.head, seq=paid.seq)
     admission = Admission(

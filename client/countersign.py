@@ -22,6 +22,8 @@ def countersign(site: Site, request: Sign) -> Signature:
     except (InvalidCertificate, ValueError) as error:
         raise Refusal(Code.UNREADABLE, f"no statement to sign: {error}") from error
     _compare(site, admission, statement["predicate"])
+    if admission.plans:
+        site.ledger.commit(request.run)  # what a certificate speaks of is over: no step of it is taken any more
     return Signature(public_key=site.signing_key.public, signature=base64.b64decode(signature.sig))
 
 

@@ -1,19 +1,67 @@
 """What one hospital allows: written by its own people in `site.yaml`, read strictly, never taken from the network."""
 
+import base64
+import binascii
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from learning.messages import Code, Refusal
+from privacy.caps import Caps, Limits, Terms
+from privacy.charge import BASIC
 from privacy.mechanism import DpPlan, Plan
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
 INSTALLED = "installed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """How the privacy account is kept. Composition, order and officer hold for its life, from the first charge on.
+
+    Attributes:
+        composition, order: "basic", or "renyi" at this fixed order (`privacy.charge`).
+        per_run, per_year, per_purpose: governance beside the lifetime cap, in the account's own unit: ε of a basic
+            account, ρ at its order of a renyi one.
+        officer: public key (base64 of 32 bytes) without which no cap is ever raised; "" for none, so that none can be.
+        witness: file that keeps the newest head of the account, on another disk than the site's folder; "" for none.
+    """
+
+    composition: str = BASIC
+    order: float = 6.0
+    per_run: float | None = None
+    per_year: float | None = None
+    per_purpose: Mapping[str, float] = field(default_factory=dict)
+    officer: str = ""
+    witness: str = ""
+
+    def __post_init__(self) -> None:
+        if self.officer and self.officer_key is None:
+            raise ValueError("account: officer must be a public key: 32 bytes in base64")
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of the account: one shard, since training does not choose among subjects by shard."""
+        return Terms(composition=self.composition, order=self.order)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the account."""
+        return Limits(per_run=self.per_run, per_year=self.per_year, per_purpose=self.per_purpose)
+
+    @property
+    def officer_key(self) -> bytes | None:
+        """The 32 public bytes of the second key."""
+        try:
+            raw = base64.b64decode(self.officer, validate=True)
+        except binascii.Error:
+            return None
+        return raw if len(raw) == 32 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +81,7 @@ class Policy:
         allow_empirical: answer exact counts and screening verdicts, which no ε covers.
         seconds_per_message: longest time for one message.
         code: digests of reviewed code; `installed` admits whatever is installed here.
+        account: how the privacy account is kept.
     """
 
     epsilon_cap: float
@@ -51,6 +100,7 @@ class Policy:
     allow_empirical: bool
     seconds_per_message: int
     code: tuple[str, ...]
+    account: Account = field(default_factory=Account)
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -66,6 +116,7 @@ class Policy:
         for name in ("max_steps", "min_cell", "seconds_per_message"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        Caps.of(self.epsilon_cap, self.delta_cap, self.account.limits).lifetime(self.account.terms)
 
     def admit(self, plans: Sequence[Plan]) -> None:
         """Raise `Refusal` unless every plan is at least as strict as this policy; words name the plan and the bound."""
@@ -110,9 +161,9 @@ class SiteFile:
             raise ValueError(f"name={self.name!r} must match {NAME.pattern}")
         if "reader" not in self.cohort:
             raise ValueError("cohort must name its reader: cohort: {reader: phantom, …}")
-        for field in ("public_subjects", "threads"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least 1")
+        for name in ("public_subjects", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
 
 def read_site_file(path: Path) -> SiteFile:

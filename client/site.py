@@ -1,8 +1,8 @@
 """One hospital on disk: its settings, its secrets, its account, what it answered, and its frames.
 
 `folder/` holds `site.yaml` (written by the hospital), `secrets/` (made by `Site.create`, readable by their owner only,
-never sent), `ledger.db`, `runs/` (what was admitted), `outbox/` (what was answered), `frames/` (a cache of resized
-frames) and `log` (why something was refused, in words that stay here).
+never sent), `ledger.db` and its journal `ledger.jsonl`, `runs/` (what was admitted), `outbox/` (what was answered),
+`frames/` (a cache of resized frames) and `log` (why something was refused, in words that stay here).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from evaluation.trust import SigningKey
     from privacy.ledger import PrivacyLedger
 
-SITE_FILE = "site.yaml"
+SITE_FILE, LEDGER = "site.yaml", "ledger.db"
 SPLIT, PSEUDONYM, SIGNING = "split.key", "pseudonym.key", "signing.pem"
 KEYS = (SPLIT, PSEUDONYM)
 
@@ -93,11 +93,25 @@ class Site:
 
     @cached_property
     def ledger(self) -> "PrivacyLedger":
-        """The account of this site's subjects."""
+        """The account of this site's subjects, opened when first asked for; signed with the site's key."""
         from privacy.ledger import PrivacyLedger
 
-        caps = {"epsilon_cap": self.policy.epsilon_cap, "delta_cap": self.policy.delta_cap}
-        return PrivacyLedger(self.folder / "ledger.db", **caps)
+        account = self.policy.account
+        return PrivacyLedger(
+            self.folder / LEDGER,
+            epsilon_cap=self.policy.epsilon_cap,
+            delta_cap=self.policy.delta_cap,
+            terms=account.terms,
+            limits=account.limits,
+            key=self.signing_key,
+            officer=account.officer_key,
+            witness=self.witness,
+        )
+
+    @property
+    def witness(self) -> Path | None:
+        """The file outside this folder that keeps the newest head of the account."""
+        return self.folder / self.policy.account.witness if self.policy.account.witness else None
 
     @cached_property
     def cohort(self) -> "Cohort":

@@ -10,9 +10,9 @@ Exit
 ├── 2 USAGE         conf.compose.UsageError, an unknown command or option, a file the system will not open
 ├── 3 INCONCLUSIVE  done, and the evidence is too weak
 ├── 4 REFUSED       privacy.ledger.LedgerRefusal (BudgetExceeded is one), learning.messages.Refusal,
-│                   privacy.chain.LedgerUnwritable, server.rounds.QuorumLost, evaluation.provenance.ScatteredCode
+│                   privacy.events.LedgerUnwritable, server.rounds.QuorumLost, evaluation.provenance.ScatteredCode
 ├── 5 UNREADABLE    cohorts.study.UnreadableStudy, and a quorum that was lost because of one
-├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate, privacy.chain.LedgerCorrupt
+├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate, privacy.events.LedgerCorrupt
 ├── 70              a bug (with its traceback)
 └── 130             stopped by Ctrl-C
 ```
@@ -39,13 +39,13 @@ class Exit(IntEnum):
 CODES: Mapping[str, Exit] = {
     "conf.compose.UsageError": Exit.USAGE,
     "privacy.ledger.LedgerRefusal": Exit.REFUSED,
-    "privacy.chain.LedgerUnwritable": Exit.REFUSED,
+    "privacy.events.LedgerUnwritable": Exit.REFUSED,
     "learning.messages.Refusal": Exit.REFUSED,
     "server.rounds.QuorumLost": Exit.REFUSED,
     "evaluation.provenance.ScatteredCode": Exit.REFUSED,
     "cohorts.study.UnreadableStudy": Exit.UNREADABLE,
     "evaluation.certificate.InvalidCertificate": Exit.INTEGRITY,
-    "privacy.chain.LedgerCorrupt": Exit.INTEGRITY,
+    "privacy.events.LedgerCorrupt": Exit.INTEGRITY,
 }
 SITE_CODES: Mapping[str, Exit] = {"UNREADABLE": Exit.UNREADABLE}  # what a site answers, where that says more
 

@@ -94,7 +94,7 @@ def test_a_formal_attack_is_charged_and_its_counts_are_noised(tmp_path: Path) ->
     reply = wire.ask(attack())
     assert isinstance(reply, Counts)
     assert set(reply.counts) == {"members", "near", "by_share"}
-    assert [e["payload"]["purpose"] for e in site.ledger.events() if e["kind"] == "intent"] == ["tiny_attack"]
+    assert [e["payload"]["purpose"] for e in site.ledger.events() if e["kind"] == "step_intent"] == ["tiny_attack"]
     assert encode(wire.ask(attack())).object_id == encode(reply).object_id
 
 

@@ -15,7 +15,7 @@ from tests.hospitals import CANARY, PLAN, SIZE, Wire, hospital, reserve_request,
 
 
 def intents(site: Site) -> list[dict[str, Any]]:
-    return [event["payload"] for event in site.ledger.events() if event["kind"] == "intent"]
+    return [event["payload"] for event in site.ledger.events() if event["kind"] == "step_intent"]
 
 
 def test_a_reply_is_the_noised_change_and_nothing_else(tmp_path: Path) -> None:

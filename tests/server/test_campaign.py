@@ -160,7 +160,7 @@ def test_a_lost_round_goes_on_with_what_the_sites_already_answered(tmp_path: Pat
     assert all(path.read_bytes() == content for path, content in before.items())
     assert spent(sites) == charged
     for folder in sites:
-        assert sum(e["kind"] == "intent" for e in Site(folder).ledger.events()) == 3
+        assert sum(e["kind"] == "step_intent" for e in Site(folder).ledger.events()) == 3
 
 
 KILLED = """
@@ -242,7 +242,7 @@ def test_a_campaign_killed_under_noise_charges_no_more_and_sends_what_was_sent_a
     assert spent(sites) == charged
     assert all(path.read_bytes() == content for path, content in answered.items())
     for folder in sites:
-        steps = [e["payload"]["steps"] for e in Site(folder).ledger.events() if e["kind"] == "intent"]
+        steps = [e["payload"]["steps"] for e in Site(folder).ledger.events() if e["kind"] == "step_intent"]
         assert sum(steps) == PLAN.steps
 
 
