@@ -10,6 +10,7 @@ from pathlib import Path
 from privacy.events import LedgerCorrupt, LedgerUnwritable, Row
 
 BUSY_SECONDS = 30.0
+SYNCHRONOUS = "FULL"  # NORMAL may lose a committed charge when the power fails
 COLUMNS = "seq, body, hash, signature"
 KIND, RUN, KEY = (f"json_extract(body, '$.{name}')" for name in ("kind", "run", "key"))
 SCHEMA = (
@@ -109,7 +110,7 @@ class Store:
             connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             with closing(connection):
                 _write_ahead(connection)
-                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
                 yield connection
 
 

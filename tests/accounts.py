@@ -43,6 +43,15 @@ def signed(folder: Path, **changes: Any) -> PrivacyLedger:
     return account(folder, key=SigningKey.read(path), **changes)
 
 
+def three_runs(folder: Path) -> PrivacyLedger:
+    """Return a signed account of three runs: events 1 to 4, and an intent of the last."""
+    made = signed(folder)
+    for run in ("one", "two", "three"):
+        made.authorise(run, count(0.1), delta=DELTA)
+    made.intend("three", "count", "release", 1)
+    return made
+
+
 def count(amount: float, purpose: str = "count") -> list[Plan]:
     return [LaplacePlan(purpose=purpose, epsilon=amount)]
 

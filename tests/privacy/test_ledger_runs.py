@@ -192,6 +192,9 @@ def test_shards_are_charged_all_or_none_and_the_worst_off_subject_counts(tmp_pat
     assert ledger.account().held(2) == (0, 0)
     ledger.authorise("third", count(0.3), delta=DELTA, shards=[0, 2])  # the same shard adds up
     assert ledger.spent()[0] == pytest.approx(0.9, abs=1e-3)
+    for shard in (0, 2):
+        with pytest.raises(BudgetExceeded, match="lifetime"):
+            ledger.authorise(f"last {shard}", count(0.8), delta=DELTA, shards=[shard])
     with pytest.raises(ValueError, match=r"shards=\[3\]"):
         ledger.authorise("none", count(0.1), delta=DELTA, shards=[3])
 
@@ -249,6 +252,18 @@ def test_a_year_passes_and_a_clock_set_back_does_not_reopen_it(tmp_path: Path) -
     clock.turn(days=-300)
     assert not fits("clock set back again")
     assert ledger.spent()[0] == pytest.approx(1.2, abs=1e-3)  # over the whole life nothing expires
+
+
+def test_what_is_charged_under_a_clock_set_back_expires_no_earlier(tmp_path: Path) -> None:
+    clock = Clock()
+    ledger = account(tmp_path, limits=Limits(per_year=1.0), clock=clock)
+    ledger.authorise("first", count(0.1), delta=DELTA)
+    clock.turn(days=-500)
+    ledger.authorise("second", count(0.6), delta=DELTA)
+    ledger.commit("second")
+    clock.turn(days=501)
+    with pytest.raises(BudgetExceeded, match="year cap"):
+        ledger.authorise("third", count(0.6), delta=DELTA)
 
 
 def test_an_open_run_counts_against_every_year(tmp_path: Path) -> None:
