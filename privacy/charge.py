@@ -26,7 +26,7 @@ from decimal import (
 from functools import lru_cache
 from types import MappingProxyType
 
-from privacy.mechanism import DpPlan, Plan, epsilon
+from privacy.mechanism import DpPlan, LaplacePlan, Plan, epsilon
 
 BASIC, RENYI = "basic", "renyi"
 ZERO = Decimal(0)
@@ -88,6 +88,17 @@ def charge(plans: Sequence[Plan], delta: float, *, composition: str, order: floa
     groups = {g: whole if len(alone) == 1 else rounded_up("epsilon", epsilon(alone[g], delta)) for g in alone}
     return Charge(epsilon=whole, delta=exact, amount=whole, delta_amount=exact, groups=groups,
                   parts=MappingProxyType(parts))  # fmt: skip
+
+
+def block(epsilon: float, delta: float, purpose: str, *, composition: str, order: float) -> Charge:
+    """Return the charge of a run of which only ε is known: one (ε, δ) block, in a renyi account one pure release."""
+    whole, exact = decimal("epsilon", epsilon), decimal("delta", delta)
+    amount, delta_amount = whole, exact
+    if composition == RENYI:
+        each = renyi_of_one(LaplacePlan(purpose=purpose, epsilon=epsilon), order)
+        amount, delta_amount = each.quantize(QUANTUM, ROUND_CEILING, context=_FREE), ZERO
+    return Charge(epsilon=whole, delta=exact, amount=amount, delta_amount=delta_amount, groups={purpose: amount},
+                  parts=MappingProxyType({}))  # fmt: skip
 
 
 def groups_cost(parts: Mapping[str, Part], done: Mapping[str, int]) -> dict[str, Decimal]:

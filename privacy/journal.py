@@ -66,7 +66,7 @@ class Journal:
                 raise
             if before > offset + len(lines):
                 os.ftruncate(handle, offset + len(lines))
-            os.fsync(handle)
+            sync(handle)
         finally:
             os.close(handle)
 
@@ -79,6 +79,11 @@ class Journal:
                 if not line.endswith(b"\n"):
                     return
                 yield parsed(self.path, line, number)
+
+
+def sync(handle: int) -> None:
+    """Wait until what was written is on the disk."""
+    os.fsync(handle)
 
 
 def parsed(path: Path, line: bytes, number: int | None = None) -> Row:

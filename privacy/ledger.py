@@ -322,7 +322,7 @@ class PrivacyLedger:
     @property
     def terms(self) -> Terms:
         """How the account counts."""
-        return self._chain.now()[0].terms
+        return self.today()[0].terms
 
     def spent(self) -> tuple[float, float]:
         """Return the (ε, δ) that count against the lifetime cap of the worst off subject: spent and reserved."""
@@ -332,10 +332,15 @@ class PrivacyLedger:
         """Return the state of the account, after verifying the whole chain."""
         return self._chain.account()
 
+    def today(self) -> tuple[Account, int]:
+        """Return the state of the account and the day it is in monotone time; looks at the end of the chain only."""
+        account, time = self._chain.now()
+        return account, time // DAY_SECONDS
+
     def rooms(self, shards: Sequence[int] = ()) -> list[Room]:
         """Return every cap with what is left under it today, for the worst off of `shards` (none named means all)."""
-        account, time = self._chain.now()
-        return list(account.rooms(list(shards) or list(range(account.terms.shards)), time // DAY_SECONDS))
+        account, day = self.today()
+        return list(account.rooms(list(shards) or list(range(account.terms.shards)), day))
 
     def events(self) -> list[Event]:
         """Return every event in order, each with its `hash`, after verifying the whole chain."""

@@ -64,7 +64,7 @@ def work(folder: Path, dice: random.Random) -> None:
 
 
 def main(folder: Path, kills: int, seed: int) -> None:
-    dice = random.Random(seed)
+    dice = random.Random(seed)  # noqa: S311
     account(folder)
     for plans in BUNDLES:
         epsilon(plans, DELTA)  # computed once, before any fork
@@ -73,7 +73,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
     def hire() -> None:
         if (pid := os.fork()) == 0:
             try:
-                work(folder, random.Random(f"{seed} {os.getpid()}"))
+                work(folder, random.Random(f"{seed} {os.getpid()}"))  # noqa: S311
             finally:
                 os._exit(1)
         workers.append(pid)

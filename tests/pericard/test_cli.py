@@ -50,7 +50,10 @@ def _loaded_after(*arguments: str) -> tuple[str, list[str]]:
     return "\n".join(shown), loaded
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["simulate", "--help"], ["verify", "--help"], ["prior", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["simulate", "--help"], ["verify", "--help"], ["prior", "--help"], ["site", "ledger", "--help"]],
+)
 def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
     shown, loaded = _loaded_after(*arguments)
     assert "Usage: pericard" in shown

@@ -5,7 +5,6 @@ clock must leave account and reference agreeing to the last digit.
 """
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from evaluation.trust import SigningKey
+from privacy import journal as journal_module
 from privacy import store
 from privacy.account import dump
 from privacy.journal import Journal
@@ -332,7 +332,7 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "database
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What survives a power cut is not asked here, and waiting for a disk thousands of times is all that it costs."""
     monkeypatch.setattr(store, "SYNCHRONOUS", "OFF")
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(journal_module, "sync", lambda handle: None)
 
 
 @pytest.mark.parametrize("composition", LIVES)
