@@ -45,6 +45,14 @@ def train(message: Message, context: Context) -> Message:
     return _serve(message, context, training.train)
 
 
+@app.query("guess")
+def guess(message: Message, context: Context) -> Message:
+    """Say what the canaries of a private training prove."""
+    from client import training
+
+    return _serve(message, context, training.guess)
+
+
 @app.evaluate()
 def score(message: Message, context: Context) -> Message:
     """Score models on test subjects."""

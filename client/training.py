@@ -2,18 +2,22 @@
 
 import hashlib
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from client.admission import admitted
 from client.site import Site
-from learning import wire
-from learning.messages import Code, Refusal, Train, Trained
+from learning import durable, wire
+from learning.messages import Code, Guess, Guessed, Refusal, Train, Trained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from cohorts.frames import Frames
     from learning.arrays import Arrays
     from learning.learner import Learner
+    from privacy.mechanism import DpPlan
 
 REFERENCE = "reference"
 
@@ -36,24 +40,39 @@ def train(site: Site, request: Train) -> Trained:
             # Another request under this key is another charge: only what is in the outbox can be had again for nothing.
             intent = f"{key}.{wire.digest(request)[:16]}"
             site.ledger.intend(request.run, plan.purpose, intent, request.steps)
-        return _fit(site, request)
+        return _fit(site, request, plan)
 
     return site.outbox.answer(request, request.run, key, Trained, compute)
 
 
-def _fit(site: Site, request: Train) -> Trained:
+def guess(site: Site, request: Guess) -> Guessed:
+    """Guess which canaries were in, from what `rounds` exchanges of a private training left of them."""
+    admitted(site, request.run)
+
+    def compute() -> Guessed:
+        path = _audit_path(site, request.run, request.stage, request.rounds)
+        if not path.exists():
+            raise Refusal(Code.UNREADABLE, f"stage {request.stage!r} left no canaries after exchange {request.rounds}")
+        from privacy.audit.layer import AuditLayer
+
+        return Guessed(
+            guesses={name: asdict(g) for name, g in AuditLayer.from_bytes(path.read_bytes()).guesses().items()}
+        )
+
+    return site.outbox.answer(request, request.run, f"guess.{request.stage}", Guessed, compute)
+
+
+def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
     from cohorts.split import Split
     from learning import arrays
-    from learning.learner import fit, fit_private
-    from privacy.mechanism import DpPlan, plan_from_json
-    from privacy.randomness import SecureRandom
+    from learning.learner import fit
     from synthesis.parts import build
 
     learner = build(request.kind, request.name, request.config, seed=request.seed, prior=request.prior)
     arrays.load(learner.module, request.arrays)
     members = site.frames(Split.MEMBERS, size=request.size)
     with threads(site.file.threads):
-        if request.plan is None:
+        if plan is None:
             fit(
                 learner,
                 members,
@@ -63,19 +82,44 @@ def _fit(site: Site, request: Train) -> Trained:
                 seed=seed_of(request.seed, site.name, request.stage, request.round),
             )
         else:
-            plan = plan_from_json(request.plan)
-            if not isinstance(plan, DpPlan):
-                raise TypeError(f"{type(plan).__name__} is no plan to train by")
-            fit_private(
-                learner,
-                members,
-                plan,
-                steps=request.steps,
-                public_subjects=max(1, site.file.public_subjects // 2),  # half are members, by a lot that is public
-                learning_rate=request.learning_rate,
-                random=SecureRandom(),
-            )
+            _fit_private(site, request, learner, members, plan)
     return Trained(arrays=_change(learner, request))
+
+
+def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frames", plan: "DpPlan") -> None:
+    """Train with canaries aboard; what they left is on disk before the answer is.
+
+    An exchange that is computed again, because its answer never got there, starts from the canaries of the one before.
+    """
+    from learning.learner import fit_private
+    from privacy.audit.layer import CANARIES, AuditLayer
+    from privacy.randomness import SecureRandom
+
+    random = SecureRandom()
+    before = _audit_path(site, request.run, request.stage, request.round - 1)
+    audit = None
+    if request.round == 1:
+        audit = AuditLayer.throw(CANARIES, random)
+    elif before.exists():
+        audit = AuditLayer.from_bytes(before.read_bytes())
+    fit_private(
+        learner,
+        members,
+        plan,
+        steps=request.steps,
+        public_subjects=max(1, site.file.public_subjects // 2),  # half are members, by a lot that is public
+        learning_rate=request.learning_rate,
+        random=random,
+        audit=audit,
+    )
+    if audit is not None:  # an exchange whose past is lost is not audited: its training stays without a finding
+        after = _audit_path(site, request.run, request.stage, request.round)
+        after.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable.write(after, audit.to_bytes())
+
+
+def _audit_path(site: Site, run: str, stage: str, exchange: int) -> "Path":
+    return site.folder / "canaries" / run / f"{stage}.{exchange}.safetensors"
 
 
 def _change(learner: "Learner", request: Train) -> "Arrays":

@@ -106,7 +106,7 @@ def decide(policy: Policy, findings: Iterable[Finding], *, lane: Lane) -> Decisi
             raise ValueError(f"metric {finding.metric!r} has two findings; a policy judges one")
         found[finding.metric] = finding
     judged = tuple(judge(rule, found.get(rule.metric), required=lane in rule.required) for rule in policy.rules)
-    verdicts = [j.verdict for j in judged if j.required]
+    verdicts = [j.verdict for j in judged if j.required and not _tried_in_vain(j)]
     if Verdict.FAIL in verdicts:
         overall = Verdict.FAIL
     elif not verdicts or Verdict.INCONCLUSIVE in verdicts:
@@ -114,6 +114,12 @@ def decide(policy: Policy, findings: Iterable[Finding], *, lane: Lane) -> Decisi
     else:
         overall = Verdict.PASS
     return Decision(lane=lane, verdict=overall, judged=judged)
+
+
+def _tried_in_vain(judged: Judged) -> bool:
+    """Say whether a rule that is there to refute was measured and could neither refute nor have refuted."""
+    measured = judged.bound_used is not None
+    return judged.rule.refutes and measured and judged.verdict is Verdict.INCONCLUSIVE
 
 
 def judge(rule: Rule, finding: Finding | None, *, required: bool) -> Judged:
@@ -134,7 +140,8 @@ def judge(rule: Rule, finding: Finding | None, *, required: bool) -> Judged:
         return verdict(Verdict.INCONCLUSIVE, f"the interval holds at {finding.confidence:g}, not {rule.confidence:g}")
     against, favouring = _ends(rule, estimate)
     if not _satisfies(rule, favouring):
-        return verdict(Verdict.FAIL, f"{favouring:.6g} is not {rule.op} {rule.threshold:g}", favouring)
+        code = f"{rule.fail_code}: " if rule.fail_code else ""
+        return verdict(Verdict.FAIL, f"{code}{favouring:.6g} is not {rule.op} {rule.threshold:g}", favouring)
     if estimate.n < rule.min_n:
         return verdict(Verdict.INCONCLUSIVE, f"{estimate.n} subjects, the policy asks for {rule.min_n}", against)
     missing = [name for name in rule.needs if not finding.controls.get(name, False)]

@@ -53,6 +53,9 @@ class Rule:
         min_n: fewest subjects on which the rule may pass.
         needs: controls that must have behaved, or the rule cannot pass.
         required: lanes in which the certificate hangs on this rule; elsewhere it is only reported.
+        refutes: the rule is there to refute: it must be measured and must not fail, but where the measurement could
+            not have noticed a fault, the certificate says so and does not hang on it.
+        fail_code: word that a failure is reported by, for whoever has to stop something.
         says: the rule in a sentence.
     """
 
@@ -64,6 +67,8 @@ class Rule:
     min_n: int = 0
     needs: tuple[str, ...] = ()
     required: frozenset[Lane] = frozenset(Lane)
+    refutes: bool = False
+    fail_code: str = ""
     says: str = ""
 
     def __post_init__(self) -> None:
@@ -166,6 +171,8 @@ def _rule(line: object) -> Rule:
         min_n=_take(entries, "min_n", int, where, 0),
         needs=tuple(_texts(_take(entries, "needs", list, where, []), where)),
         required=frozenset(_lane(x, where) for x in _take(entries, "required", list, where, list(Lane))),
+        refutes=_flag(entries, "refutes", where),
+        fail_code=_take(entries, "fail_code", str, where, ""),
         says=_take(entries, "says", str, where, ""),
     )
     if entries:
@@ -180,6 +187,13 @@ def _take(entries: dict[Any, Any], key: str, kind: type, where: str, default: An
     allowed = (int, float) if kind is float else (kind,)
     if not isinstance(value, allowed) or isinstance(value, bool):
         raise ValueError(f"{where}: {key}={value!r} must be {kind.__name__}")  # noqa: TRY004
+    return value
+
+
+def _flag(entries: dict[Any, Any], key: str, where: str) -> bool:
+    value = entries.pop(key, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}: {key}={value!r} must be true or false")  # noqa: TRY004
     return value
 
 

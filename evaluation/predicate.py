@@ -51,6 +51,35 @@ class Pretraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """One private training at one site, as canaries that rode along saw it.
+
+    Attributes:
+        training: the charged step.
+        site: by pseudonym.
+        canaries, guessed, right: made-up subjects thrown in by coins, coins guessed afterwards, guessed right.
+        eps_claimed: ε of this training alone.
+        eps_lb: what the guesses prove at least, against a claim of Gaussian shape; eps_lb_pure: against any.
+        eps_ceiling: what guesses without an error would have proved.
+        halved_noise_caught: share of simulated trainings with half the noise whose guesses refute the claim.
+    """
+
+    training: str
+    site: str
+    canaries: int
+    guessed: int
+    right: int
+    eps_claimed: float
+    eps_lb: float
+    eps_lb_pure: float
+    eps_ceiling: float
+    halved_noise_caught: float
+
+
+POWER = 0.8  # of a control that counts as one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dp:
     """The formal part: ε and δ per patient, of what, by which arithmetic, under which assumptions.
 
@@ -58,6 +87,7 @@ class Dp:
         release_covered: every data-dependent step of the release is inside `eps`.
         eps: ε of the release; `None` where there is none to print.
         per_view: ε of what the server sees, of what becomes public, and of the release.
+        audited: what canaries in the trainings themselves prove, beside what each claims.
     """
 
     release_covered: bool
@@ -74,6 +104,7 @@ class Dp:
     eps_if_3_sites: float | None = None
     eps_if_duplicate_id: float | None = None
     public_pretraining: tuple[Pretraining, ...] = ()
+    audited: tuple[Audited, ...] = ()
 
     def __post_init__(self) -> None:
         if set(self.per_view) != {SERVER, PUBLIC, RELEASE}:
@@ -103,6 +134,22 @@ class Dp:
             Finding(metric="dp.eps", estimate=None) if eps is None else exact("dp.eps", eps, how=self.accountant),
             Finding(metric="dp.delta_n", estimate=None) if delta_n is None else exact("dp.delta_n", delta_n),
             exact("dp.covered", float(self.release_covered)),
+            self._audit_finding(),
+        )
+
+    def _audit_finding(self) -> Finding:
+        """Return how far what canaries prove exceeds what is claimed, at the training and site where it is most."""
+        if not self.audited:
+            return Finding(metric="dp.audit_excess", estimate=None)
+        worst = max(self.audited, key=lambda a: a.eps_lb - a.eps_claimed)
+        excess = exact("dp.audit_excess", worst.eps_lb - worst.eps_claimed, n=worst.canaries).estimate
+        weakest = min(a.halved_noise_caught for a in self.audited)
+        return Finding(
+            metric="dp.audit_excess",
+            estimate=excess,
+            controls={"halved_noise": weakest >= POWER and all(a.eps_ceiling > a.eps_claimed for a in self.audited)},
+            how=f"{worst.training} at {worst.site}: canaries prove ε ≥ {worst.eps_lb:.3g} of {worst.eps_claimed:.3g}; "
+            f"half the noise would have been noticed with probability {weakest:.2f}",
         )
 
 

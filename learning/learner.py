@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cohorts.frames import Frames
+from privacy.audit.layer import AuditLayer
 from privacy.gradients import SubjectGradients, noisy_mean
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
@@ -39,6 +40,7 @@ def fit_private(
     public_subjects: int,
     learning_rate: float,
     random: SecureRandom,
+    audit: AuditLayer | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Take `steps` steps of patient-level DP-SGD in place (Abadi et al. 2016, arXiv 1607.00133; privacy.md 1.4).
@@ -55,23 +57,30 @@ def fit_private(
         public_subjects: the declared public cohort size N, never the realised one.
         learning_rate: step length.
         random: the cryptographic source of sampling and noise.
+        audit: canaries that ride along; they change no parameter.
         progress: called with (step, steps).
     """
     rows_of = [np.flatnonzero(frames.subject == i) for i in range(len(frames.subjects))]
     dice = np.random.default_rng(int.from_bytes(random.bytes(16), "big"))  # which rows of a drawn subject: free
     generator = torch.Generator().manual_seed(int.from_bytes(random.bytes(7), "big"))
+    n, riders = len(frames.subjects), audit.riders if audit is not None else 0
     learner.module.train()
     with SubjectGradients(learner.module) as gradients:
         for step in range(steps):
-            drawn = [i for i in plan.draw(len(frames.subjects), random) if len(rows_of[i])]
+            who = plan.draw(n + riders, random)
+            drawn = [i for i in who[who < n] if len(rows_of[i])]
             total = torch.zeros(gradients.size, dtype=torch.float64)
             for start in range(0, len(drawn), SUBJECTS_AT_ONCE):
                 chunk = drawn[start : start + SUBJECTS_AT_ONCE]
                 rows = np.concatenate([dice.choice(rows_of[i], plan.draws) for i in chunk])
                 losses = learner.losses(frames, rows, generator=generator)
                 total += gradients.clipped_sum(losses, len(chunk), plan.clip_norm)
+            if audit is not None:
+                total = torch.cat([total, audit.clipped_sum(who[who >= n] - n, plan.clip_norm)])
             update = noisy_mean(total, plan, public_subjects=public_subjects, random=random)
-            gradients.step(-learning_rate * update)
+            if audit is not None:
+                audit.record(update[gradients.size :])
+            gradients.step(-learning_rate * update[: gradients.size])
             if progress is not None:
                 progress(step + 1, steps)
     learner.module.eval()

@@ -130,6 +130,23 @@ class Train:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guessed:
+    """How well a site guessed the coins of its own canaries: counts that depend on coins and noise alone."""
+
+    guesses: Numbers
+
+
+@request("query.guess", Guessed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guess:
+    """Asks a site what the canaries of one private training prove, once that training is over."""
+
+    run: Name
+    stage: Name
+    rounds: Annotated[int, schema.Whole(low=1, high=10**6)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """Arm → metric → mean, standard_error, n over test subjects, rounded; and the same of arm minus arm."""
 

@@ -62,6 +62,11 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
         _train(GENERATOR, _part("generator", names["generator"], experiment.generator, prior=""), generator,
                experiment.train_generator),
         Stage(
+            name="audit",
+            do="audit",
+            settings={"trainings": {VIEWS: views.to_json(), GENERATOR: generator.to_json()}},
+        ),
+        Stage(
             name="sample",
             do="sample",
             settings={

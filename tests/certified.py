@@ -11,7 +11,7 @@ from evaluation.certificate import CERTIFICATE, REPORT, TRUST
 from evaluation.envelope import Envelope
 from evaluation.evidence import Finding
 from evaluation.policy import Lane, Policy
-from evaluation.predicate import Audit, Dp, Filter, Mechanism, Number, Release, Repro, Signer, Site, Utility
+from evaluation.predicate import Audit, Audited, Dp, Filter, Mechanism, Number, Release, Repro, Signer, Site, Utility
 from evaluation.statement import Statement, Subject, state
 from evaluation.trust import COORDINATOR, SITE, SigningKey, Trust
 from synthesis.manifest import MANIFEST, Manifest
@@ -47,7 +47,11 @@ def formal(**changes: Any) -> Dp:
         "uncovered_steps": (),
         "assumptions": ("a patient attends one site",),
         "noise_rng": "ChaCha20",
-    }
+        "audited": (
+            Audited(training="train", site="site-a", canaries=30000, guessed=6000, right=3900, eps_claimed=6.0,
+                    eps_lb=2.1, eps_lb_pure=0.6, eps_ceiling=9.8, halved_noise_caught=0.95),
+        ),
+    }  # fmt: skip
     return Dp(**{**fields, **changes})
 
 

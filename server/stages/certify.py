@@ -23,7 +23,7 @@ from evaluation.certificate import issue, subjects
 from evaluation.envelope import Envelope, Signature
 from evaluation.evidence import Finding
 from evaluation.policy import Lane, Policy
-from evaluation.predicate import Dp, Mechanism, Pretraining, Release, Signer, Site
+from evaluation.predicate import Audited, Dp, Mechanism, Pretraining, Release, Signer, Site
 from evaluation.statement import Statement
 from evaluation.statement import state as make_statement
 from evaluation.trust import SigningKey, Trust
@@ -34,6 +34,7 @@ from privacy.estimate import Estimate
 from server.campaign import State
 from server.evidence import attack_section, filter_section, utility_findings, utility_section
 from server.rounds import Answers, ask
+from server.stages.audit import RECORD as AUDITED
 from server.stages.sample import PHANTOMS
 from server.stages.screen import RELEASED
 from server.stages.train import WEIGHTS
@@ -142,7 +143,7 @@ def _steps(state: State) -> list[str]:
         "cohort", "split", "normalisation.constant", "train.views", "train.generator", "aggregate.public",
         "checkpoint.last", "labels.public", "conditions.public", "sampling",
         "screening.self_similarity", "screening.view", "embedding.public", "scores.test", "reference.local",
-        "statistics.declared", "report.phantom", "failures",
+        "statistics.declared", "report.phantom", "failures", "audit.layer",
     ]  # fmt: skip
     steps.append("hyperparameters.public" if _settings_are_public(state) else "hyperparameters.private")
     if stages["autoencoder"]["uses"]:
@@ -204,6 +205,7 @@ def _dp(state: State, lane: Lane) -> Dp:
         noise_rng=SecureRandom.NAME,
         eps_if_2_sites=told["epsilon_at_2_sites"] if covered else None,
         eps_if_3_sites=told["epsilon_at_3_sites"] if covered else None,
+        audited=tuple(Audited(**record) for record in state.read_json("audit", AUDITED)["audited"]),
         public_pretraining=(Pretraining(dataset="Pericard phantom (simulated)", license="Apache-2.0"),),
     )
 

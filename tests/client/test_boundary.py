@@ -15,13 +15,14 @@ from client.outbox import Outbox
 from client.site import Site
 from evaluation.envelope import PAYLOAD_TYPE
 from learning import messages
-from learning.messages import REQUESTS, Attack, Code, Hello, Score, Screen, Sign
+from learning.messages import REQUESTS, Attack, Code, Guess, Hello, Score, Screen, Sign
 from tests.hospitals import CANARY, PLAN, SIZE, Wire, hospital, images, log_of, reserve_request, train_request
 
 REQUEST_OF_EACH_KIND: dict[str, Any] = {
     "query.hello": Hello(),
     "query.reserve": reserve_request(PLAN),
     "train": train_request(),
+    "query.guess": Guess(run="run-1", stage="views", rounds=1),
     "evaluate": Score(run="run-1", stage="assess", task="tiny_task", config={}, size=SIZE, seed=1, arms={}),
     "query.attack": Attack(run="run-1", stage="a", name="tiny_attack", config={}, formal=True, released=images()),
     "query.screen": Screen(run="run-1", stage="screen", config={}, candidates=images()),
