@@ -131,6 +131,9 @@ def site_ledger(
     new_witness: Annotated[
         bool, typer.Option("--new-witness", help="Begin the file that site.yaml names as witness.")
     ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make a lost ledger.db again from ledger.jsonl; open runs cost in full.")
+    ] = False,
     close: Annotated[
         str | None, typer.Option(metavar="NAME", help="End the account of the site NAME for good.")
     ] = None,
@@ -143,7 +146,11 @@ def site_ledger(
     """
     from pericard import ledger as command
 
-    flags = {"adopt": "yes" if adopt else None, "witness": "yes" if new_witness else None}
+    flags = {
+        "adopt": "yes" if adopt else None,
+        "witness": "yes" if new_witness else None,
+        "rebuild": "yes" if rebuild else None,
+    }
     do = {n: v for n, v in {"recover": recover, "abort": abort, "close": close, **flags}.items() if v is not None}
     if do:
         return _until_stopped(lambda: command.act(folder, do, officer=officer_key))

@@ -9,7 +9,7 @@ Exit
 ├── 1 FAIL          done, and a required rule is violated
 ├── 2 USAGE         conf.compose.UsageError, an unknown command or option, a file the system will not open
 ├── 3 INCONCLUSIVE  done, and the evidence is too weak
-├── 4 REFUSED       privacy.ledger.LedgerRefusal (BudgetExceeded is one), learning.messages.Refusal,
+├── 4 REFUSED       privacy.events.LedgerRefusal (BudgetExceeded is one), learning.messages.Refusal,
 │                   privacy.events.LedgerUnwritable, server.rounds.QuorumLost, evaluation.provenance.ScatteredCode
 ├── 5 UNREADABLE    cohorts.study.UnreadableStudy, and a quorum that was lost because of one
 ├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate, privacy.events.LedgerCorrupt
@@ -38,7 +38,7 @@ class Exit(IntEnum):
 
 CODES: Mapping[str, Exit] = {
     "conf.compose.UsageError": Exit.USAGE,
-    "privacy.ledger.LedgerRefusal": Exit.REFUSED,
+    "privacy.events.LedgerRefusal": Exit.REFUSED,
     "privacy.events.LedgerUnwritable": Exit.REFUSED,
     "learning.messages.Refusal": Exit.REFUSED,
     "server.rounds.QuorumLost": Exit.REFUSED,

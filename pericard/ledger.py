@@ -81,8 +81,10 @@ def show(folder: Path, question: Question, *, verify: bool, events: int, as_json
 
 
 def act(folder: Path, do: Mapping[str, str], *, officer: Path | None) -> int:
-    """Do what an administrator asks of the account: `recover` or `abort` a run, `adopt` caps, `witness`, `close`."""
+    """Do what is asked of the account: `rebuild`, `witness`, `recover` or `abort` a run, `adopt` caps, `close`."""
     site = opened(folder)
+    if "rebuild" in do:
+        _rebuild(site)
     ledger = account_of(site)
     if ledger is None:
         raise click.UsageError(f"{folder} has no account yet: nothing was ever charged there")
@@ -132,6 +134,15 @@ def account_of(site: "Site") -> "PrivacyLedger | None":
     if not path.exists() and not path.with_suffix(".jsonl").exists():
         return None
     return PrivacyLedger.at(path, key=site.signing_key, witness=site.witness)
+
+
+def _rebuild(site: "Site") -> None:
+    from client.site import LEDGER
+    from privacy.chain import EventChain
+
+    chain = EventChain(site.folder / LEDGER, key=site.signing_key, witness=site.witness)
+    chain.rebuild()
+    _say(f"made again from its journal: {len(chain.verify())} events; open runs will cost their whole reserve")
 
 
 def _fresh(site: "Site") -> "Account":

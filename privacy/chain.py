@@ -23,7 +23,7 @@ from privacy.journal import Journal, parsed
 from privacy.store import Rows, Store, fail_closed
 from privacy.witness import Cosigned, Head, Witness, sync_folder
 
-MENDED = "a crash tore the journal"
+MENDED, REBUILT = "a crash tore the journal", "the database was made again from its journal"
 
 
 def clock() -> datetime:
@@ -98,6 +98,33 @@ class EventChain:
                 )
         with fail_closed(self.path):
             sync_folder(self.path.parent)
+
+    def rebuild(self) -> None:
+        """Make the database again from its journal, every line of it checked; what was open is in doubt from then on.
+
+        For a disk that failed. A journal that was cut as well is a whole account: only the witness can tell.
+
+        Raises:
+            LedgerUnwritable: if the database is still there: move it away first.
+            LedgerCorrupt: names the line that is not as it was written.
+        """
+        if self.path.exists():
+            raise LedgerUnwritable(f"{self.path} is still there: move it away, and its journal stays")
+        with self.store.writing() as rows:
+            rows.found()
+            before: Row | None = None
+            account: Account | None = None
+            for row in self.journal.rows():
+                event = follow(row, before, self._public(row if before is None else _first(rows)))
+                state = dump(account := _opened(event)) if account is None else _applied(account, event)
+                rows.insert(row, state)
+                before = row
+            if before is None or account is None:
+                raise LedgerCorrupt(f"event 1 is missing: {self.journal.path.name} holds no events")
+            self._ask_witness(rows)
+            view, _ = self._settle(rows)
+            doubt = Draft(kind="recover", payload={"why": REBUILT})
+            self._write(rows, view, doubt, self.journal.end().offset)
 
     def append(self, decide: Callable[[View], Draft | Event]) -> Event:
         """Let `decide` look at the account and return the next event, in one transaction; on disk before this returns.

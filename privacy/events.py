@@ -7,8 +7,10 @@ account without a key is possible and says so: whoever can write its file could 
 Errors::
 
     ValueError
-    └── LedgerUnwritable   the account cannot be opened, locked, signed or written
-    LedgerCorrupt          an event was edited, removed, reordered or inserted; the message names it
+    ├── LedgerRefusal        nothing was charged, and the refusal is itself written down as a `deny` event
+    │   └── BudgetExceeded   a cap would be passed
+    └── LedgerUnwritable     the account cannot be opened, locked, signed or written
+    LedgerCorrupt            an event was edited, removed, reordered or inserted; the message names it
 """
 
 import hashlib
@@ -20,6 +22,14 @@ Event = dict[str, Any]
 
 GENESIS = "0" * 64
 DOMAIN = b"pericard.ledger.event/1\n"
+
+
+class LedgerRefusal(ValueError):
+    """A request the ledger does not grant; nothing was charged."""
+
+
+class BudgetExceeded(LedgerRefusal):
+    """Granting the request would pass a cap."""
 
 
 class LedgerUnwritable(ValueError):

@@ -5,9 +5,11 @@ import pytest
 
 from client import admission
 from client.admission import admitted, own_code
+from client.policy import Account
 from learning.messages import Code, Hello, Refusal, Reserved
 from privacy.mechanism import LaplacePlan, epsilon
-from tests.hospitals import PLAN, Wire, hospital, reserve_request
+from tests.accounts import copy, edit, restore
+from tests.hospitals import PLAN, Wire, hospital, log_of, reserve_request
 
 COUNT = LaplacePlan(purpose="count", epsilon=0.5)
 
@@ -95,3 +97,40 @@ def test_a_run_whose_code_was_replaced_meanwhile_is_stopped(tmp_path: Path, monk
 )
 def test_a_plan_that_cannot_be_read_is_refused(tmp_path: Path, plan: dict[str, object]) -> None:
     assert Wire(hospital(tmp_path)).ask(reserve_request(plans=[plan])) is Code.UNREADABLE
+
+
+def test_a_ledger_that_was_edited_admits_no_run_and_says_so_at_home_only(tmp_path: Path) -> None:
+    wire = Wire(site := hospital(tmp_path))
+    wire.ask(reserve_request(PLAN))
+    edit(site.ledger, "UPDATE events SET body = replace(body, '1e-05', '1e-15') WHERE seq = 2")
+    assert wire.ask(reserve_request(PLAN, run="run-2")) is Code.FAILED
+    assert "event 2 was edited" in log_of(site)[-1]["words"]
+    assert not [part for part in wire.sent if b"event" in part]
+
+
+def test_a_refusal_says_at_home_what_is_left_and_to_the_server_a_code(tmp_path: Path) -> None:
+    wire = Wire(site := hospital(tmp_path, epsilon_cap=1.0))
+    assert wire.ask(reserve_request(PLAN)) is Code.REFUSED_BUDGET
+    assert "lifetime cap 1.0" in site.ledger.events()[-1]["payload"]["reason"]
+    assert "lifetime cap 1.0" in log_of(site)[-1]["words"]
+    assert not [part for part in wire.sent if b"lifetime" in part or b"cap" in part]
+
+
+def test_a_renyi_account_is_charged_at_its_order_and_receipts_the_epsilon_of_the_run(tmp_path: Path) -> None:
+    account = Account(composition="renyi", order=6.0, witness="../witness.json")
+    wire = Wire(site := hospital(tmp_path, account=account))
+    receipt = wire.ask(reserve_request(PLAN))
+    assert receipt.epsilon == pytest.approx(epsilon([PLAN], 1e-5), abs=1e-5)
+    assert site.ledger.account().terms.composition == "renyi"
+    assert (tmp_path / "witness.json").exists()
+    assert {event["actor"] for event in site.ledger.verify()} == {site.signing_key.key_id}
+
+
+def test_an_account_that_was_put_back_behind_its_witness_admits_no_run(tmp_path: Path) -> None:
+    wire = Wire(site := hospital(tmp_path, account=Account(witness="../witness.json")))
+    wire.ask(reserve_request(PLAN))
+    backup = copy(site.ledger, tmp_path / "backup")
+    wire.ask(reserve_request(PLAN, run="run-2"))
+    restore(site.ledger, backup, ".db", ".jsonl")
+    assert wire.ask(reserve_request(PLAN, run="run-3")) is Code.FAILED
+    assert "older copy of the account" in log_of(site)[-1]["words"]

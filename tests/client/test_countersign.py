@@ -16,7 +16,7 @@ from evaluation.trust import TrustedKey, key_id
 from learning.messages import Code, Sign, Signature
 from synthesis.canonical import dumps
 from tests import certified
-from tests.hospitals import PLAN, Wire, hospital, reserve_request
+from tests.hospitals import PLAN, Wire, hospital, reserve_request, train_request
 
 
 def payload(
@@ -53,6 +53,17 @@ def wire(tmp_path: Path) -> Wire:
 @pytest.fixture
 def site(wire: Wire, tmp_path: Path) -> Site:
     return Site(tmp_path / "aurora")
+
+
+def test_a_countersigned_run_is_over_and_takes_no_more_steps(wire: Wire, site: Site) -> None:
+    request = Sign(run="run-1", payload_type=PAYLOAD_TYPE, payload=payload(site))
+    spent = site.ledger.spent()
+    for _ in range(2):
+        assert isinstance(wire.ask(request), Signature)
+    assert [event["kind"] for event in site.ledger.events()] == ["open", "reserve", "commit"]
+    assert site.ledger.spent() == spent
+    plan = dataclasses.replace(PLAN, noise_multiplier=4.0).to_json()
+    assert wire.ask(train_request(plan=plan)) is Code.REFUSED_BUDGET
 
 
 def test_a_true_statement_is_signed_with_the_key_of_the_greeting(wire: Wire, site: Site) -> None:

@@ -135,6 +135,15 @@ def test_a_dead_run_is_recovered_when_somebody_says_so(site: Site, capsys: pytes
     assert "closed by recover" in capsys.readouterr().err
 
 
+def test_a_lost_database_is_made_again_when_somebody_says_so(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    (site.folder / "ledger.db").unlink()
+    assert run(["site", "ledger", str(site.folder)]) == Exit.INTEGRITY
+    assert "ledger.db is gone" in capsys.readouterr().err
+    assert run(["site", "ledger", str(site.folder), "--rebuild"]) == Exit.PASS
+    capsys.readouterr()
+    assert [entry["doubt"] for entry in _json(capsys, site)["runs"]] == [False, True]
+
+
 def test_an_account_is_closed_by_the_name_of_its_site_only(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["site", "ledger", str(site.folder), "--close", "borealis"]) == Exit.USAGE
     assert run(["site", "ledger", str(site.folder), "--close", "aurora"]) == Exit.PASS

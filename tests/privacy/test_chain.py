@@ -226,6 +226,31 @@ def test_a_torn_line_is_mended_and_the_doubt_is_written_down(
     assert all(ledger.account().runs[run].doubt == (run != "five") for run in ledger.account().runs)
 
 
+def test_a_lost_database_is_made_again_from_its_journal_and_what_was_open_is_in_doubt(
+    ledger: PrivacyLedger, tmp_path: Path
+) -> None:
+    events, spent = ledger.events(), ledger.spent()
+    with pytest.raises(LedgerUnwritable, match="still there"):
+        ledger._chain.rebuild()
+    ledger.path.unlink()
+    ledger._chain.rebuild()
+    again = signed(tmp_path)
+    assert again.verify()[:-1] == events
+    assert again.events()[-1]["kind"] == "recover"
+    assert again.spent() == spent
+    assert all(run.doubt for run in again.account().runs.values())
+
+
+def test_a_journal_with_one_wrong_line_makes_no_database(ledger: PrivacyLedger, tmp_path: Path) -> None:
+    ledger.path.unlink()
+    lines = journal(ledger).read_bytes().splitlines(keepends=True)
+    journal(ledger).write_bytes(b"".join(lines[:2] + lines[3:]))
+    with pytest.raises(LedgerCorrupt, match="event 3 is missing"):
+        ledger._chain.rebuild()
+    with pytest.raises(LedgerCorrupt, match="event 1 is missing"):
+        signed(tmp_path)
+
+
 def test_the_journal_reads_as_the_events(ledger: PrivacyLedger) -> None:
     lines = [json.loads(line) for line in journal(ledger).read_text().splitlines()]
     assert [{**line["event"], "hash": line["hash"], "signature": line["signature"]} for line in lines] == (
