@@ -4,7 +4,7 @@ UV ?= uv
 RUN = $(UV) run --frozen --extra sim
 CHECKOUT := $(shell mktemp -u -d)/pericard
 
-.PHONY: help setup format check lint types test test-all package simulate
+.PHONY: help setup format check lint types test test-all package simulate audit-self
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -39,6 +39,9 @@ package: ## build the wheel and Flower's bundle from what is committed, and list
 	$(RUN) python -m zipfile -l $(CHECKOUT)/dist/*.whl
 	$(RUN) python -m zipfile -l $(CHECKOUT)/*.fab
 	rm -rf $(dir $(CHECKOUT))
+
+audit-self: ## do canaries refute our own epsilon, and that of every known way to break it?
+	$(RUN) python -m benchmarks.audit_self --write
 
 simulate: ## the whole federation on phantoms, into out/
 	$(RUN) pericard simulate --out out

@@ -10,7 +10,8 @@ from client import training
 from client.site import Site
 from cohorts.split import Split
 from learning.learner import fit_private
-from learning.messages import Code, Trained, encode
+from learning.messages import Code, Guess, Trained, encode
+from privacy.audit.layer import CANARIES, AuditLayer
 from tests.hospitals import CANARY, PLAN, SIZE, Wire, hospital, reserve_request, train_request
 
 
@@ -165,3 +166,37 @@ def test_threads_are_given_back(tmp_path: Path) -> None:
     with training.threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_canaries_ride_along_from_exchange_to_exchange_and_only_counts_of_them_leave(tmp_path: Path) -> None:
+    site = hospital(tmp_path)
+    wire = Wire(site)
+    wire.ask(reserve_request(PLAN))
+    for number in (1, 2, 3):
+        wire.ask(train_request(round=number))
+    guessed = wire.ask(Guess(run="run-1", stage="views", rounds=3))
+    for found in guessed.guesses.values():
+        assert set(found) == {"canaries", "guessed", "right"}
+        assert found["canaries"] == CANARIES
+        assert abs(found["right"] - found["guessed"] / 2) < found["guessed"] / 2
+    last = AuditLayer.from_bytes((site.folder / "canaries" / "run-1" / "views.3.safetensors").read_bytes())
+    assert last.steps == 3 * train_request().steps
+    assert wire.ask(Guess(run="run-1", stage="views", rounds=3)) == guessed
+
+
+def test_an_exchange_that_is_answered_twice_is_scored_once(tmp_path: Path) -> None:
+    site = hospital(tmp_path)
+    wire = Wire(site)
+    wire.ask(reserve_request(PLAN))
+    for _ in range(2):
+        wire.ask(train_request(round=1))
+    kept = AuditLayer.from_bytes((site.folder / "canaries" / "run-1" / "views.1.safetensors").read_bytes())
+    assert kept.steps == train_request().steps
+
+
+@pytest.mark.parametrize(("stage", "rounds"), [("views", 4), ("generator", 1)])
+def test_a_training_whose_canaries_are_lost_is_not_vouched_for(tmp_path: Path, stage: str, rounds: int) -> None:
+    wire = Wire(hospital(tmp_path))
+    wire.ask(reserve_request(PLAN))
+    wire.ask(train_request(round=1))
+    assert wire.ask(Guess(run="run-1", stage=stage, rounds=rounds)) is Code.UNREADABLE

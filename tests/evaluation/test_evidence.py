@@ -196,3 +196,35 @@ def test_a_wider_interval_never_earns_a_pass_nor_a_fail(
     wide = judge(held, found(low - left, high + right), required=True).verdict
     if wide is not INCONCLUSIVE and low <= high:
         assert judge(held, found(low, high), required=True).verdict is wide
+
+
+REFUTER = rule("<=", 0.0, LOWER, needs=("halved_noise",), refutes=True, fail_code="DP_VIOLATION")
+
+
+@pytest.mark.parametrize(
+    ("finding", "own", "overall"),
+    [
+        (found(0.2, 0.2), FAIL, FAIL),
+        (found(-1, -1, controls={"halved_noise": True}), PASS, PASS),
+        (found(-1, -1), INCONCLUSIVE, PASS),
+        (None, INCONCLUSIVE, INCONCLUSIVE),
+        (found(math.nan, math.nan), INCONCLUSIVE, INCONCLUSIVE),
+    ],
+)
+def test_a_rule_that_is_there_to_refute_must_be_tried_and_must_not_succeed(
+    finding: Finding | None, own: Verdict, overall: Verdict
+) -> None:
+    other = rule(">=", 0.5, LOWER)
+    policy = Policy(name="p", text="", rules=(REFUTER, Rule(**{**_fields(other), "id": "o", "metric": "o"})))
+    good = Finding(metric="o", estimate=Number(value=0.9, low=0.8, high=1.0, n=100))
+    decision = decide(policy, [good, *([finding] if finding else [])], lane=Lane.FORMAL)
+    assert decision.judged[0].verdict is own
+    assert decision.verdict is overall
+
+
+def test_a_refuted_claim_is_reported_by_its_code() -> None:
+    assert judge(REFUTER, found(0.2, 0.2), required=True).reason.startswith("DP_VIOLATION: 0.2 is not <= 0")
+
+
+def _fields(one: Rule) -> dict[str, object]:
+    return {name: getattr(one, name) for name in Rule.__slots__}

@@ -28,10 +28,34 @@ def test_whole_and_good_evidence_passes() -> None:
         ("dp.eps", "PASS"),
         ("dp.delta", "PASS"),
         ("dp.covered", "PASS"),
+        ("audit.dp", "PASS"),
         ("disclosure", "PASS"),
         ("utility.segmentation", "PASS"),
         ("utility.view", "PASS"),
     ]
+
+
+def test_canaries_that_refute_the_claim_fail_the_certificate() -> None:
+    dp = statement().predicate.dp
+    refuted = dataclasses.replace(dp.audited[0], eps_lb=dp.audited[0].eps_claimed + 0.1)
+    predicate = statement(dp=dataclasses.replace(dp, audited=(*dp.audited, refuted))).predicate
+    assert predicate.verdict is Verdict.FAIL
+    assert [r.reason for r in predicate.policy.evaluated_rules if r.rule == "audit.dp"] == [
+        "DP_VIOLATION: 0.1 is not <= 0"
+    ]
+
+
+def test_a_training_without_canaries_is_not_vouched_for() -> None:
+    dp = dataclasses.replace(statement().predicate.dp, audited=())
+    assert statement(dp=dp).predicate.verdict is Verdict.INCONCLUSIVE
+
+
+def test_canaries_that_could_not_have_noticed_decide_nothing() -> None:
+    dp = statement().predicate.dp
+    weak = dataclasses.replace(dp.audited[0], halved_noise_caught=0.1)
+    predicate = statement(dp=dataclasses.replace(dp, audited=(weak,))).predicate
+    assert predicate.verdict is Verdict.PASS
+    assert [r.verdict for r in predicate.policy.evaluated_rules if r.rule == "audit.dp"] == [Verdict.INCONCLUSIVE]
 
 
 def test_a_statement_survives_the_wire() -> None:
@@ -54,7 +78,7 @@ REQUIRED = {rule.metric for rule in Policy.load("default").rules if Lane.FORMAL 
 @given(st.sets(st.sampled_from(range(len(EVIDENCE)))))
 def test_a_statement_cannot_pass_while_a_required_finding_is_missing(kept: set[int]) -> None:
     findings = [EVIDENCE[i] for i in sorted(kept)]
-    measured = {f.metric for f in findings} | {"dp.eps", "dp.delta_n", "dp.covered"}
+    measured = {f.metric for f in findings} | {"dp.eps", "dp.delta_n", "dp.covered", "dp.audit_excess"}
     assert (statement(findings).predicate.verdict is Verdict.PASS) == (measured >= REQUIRED)
 
 

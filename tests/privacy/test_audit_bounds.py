@@ -1,5 +1,7 @@
 """What guesses prove, to the digits that others have printed."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -82,7 +84,7 @@ def test_a_p_value_is_one_and_falls_with_the_guesses(m: int, epsilon: float, dat
     r = data.draw(st.integers(1, m))
     p = [pure_p_value(of(m, r, v), epsilon, DELTA) for v in range(r + 1)]
     assert all(0 <= one <= 1 for one in p)
-    assert all(a >= b - 1e-12 for a, b in zip(p, p[1:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in pairwise(p))
 
 
 def test_a_coin_nobody_could_see_proves_nothing() -> None:
