@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.accounting import Composition, pld_epsilon, rdp_epsilon
+from privacy.accounting import Composition, pld_epsilon, prv_epsilon, rdp_epsilon
 from privacy.randomness import SecureRandom
 
 UNIT = "subject"
 RELATION = "add_or_remove_one"
-Accountant: TypeAlias = Literal["pld", "rdp"]
+Accountant: TypeAlias = Literal["pld", "rdp", "prv"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,21 +111,38 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
     raise ValueError(f"kind={kind!r} is not one of {DpPlan.KIND!r}, {LaplacePlan.KIND!r}")
 
 
-def epsilon(plans: Sequence[Plan], delta: float, *, accountant: Accountant = "pld") -> float:
+def epsilon(plans: Sequence[Plan], delta: float, *, accountant: Accountant = "pld", identities: int = 1) -> float:
     """Return ε of releasing everything in `plans` about the same subjects, at `delta`; infinite if a plan has no noise.
 
     Composition is joint, which costs less than the sum of the parts. The plans of two sites together give the ε of a
-    subject who attended both: `epsilon([plan, plan], delta)`.
+    subject who attended both: `epsilon([plan, plan], delta)`. A person whom one site takes for two costs more than
+    that: `epsilon([plan], delta, identities=2)`, by PLD only.
     """
     _require_delta(delta)
     composition = _compose(plans)
     if composition is None:
         return math.inf
     if accountant == "pld":
-        return pld_epsilon(composition, delta)
+        # The mixture is inverted point by point: a coarser grid overstates the third digit and takes a second, not ten.
+        return pld_epsilon(composition, delta, identities=identities, coarseness=1.0 if identities == 1 else 10.0)
+    if identities != 1:
+        raise ValueError(f"identities={identities} is for the accountant 'pld', not {accountant!r}")
     if accountant == "rdp":
         return rdp_epsilon(composition, delta)
-    raise ValueError(f"accountant={accountant!r} is not one of 'pld', 'rdp'")
+    if accountant == "prv":
+        return prv_epsilon(composition, delta)
+    raise ValueError(f"accountant={accountant!r} is not one of 'pld', 'rdp', 'prv'")
+
+
+def effective_noise(noise_multiplier: float, *, sites: int, honest: int) -> float:
+    """Return the σ that protects where `sites` each add σ/√K and only `honest` of them really do: σ·√(h/K).
+
+    For distributed noise under secure aggregation, which sites do not use unless they say so; by default every site
+    adds all of its noise, and needs nobody's honesty.
+    """
+    if not 1 <= honest <= sites:
+        raise ValueError(f"honest={honest} must be between 1 and the sites={sites}")
+    return noise_multiplier * math.sqrt(honest / sites)
 
 
 # Bounds of the noise multiplier in `calibrate`, in thousandths: less is not worth the name, more is not training.

@@ -114,6 +114,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
                 "epsilon": epsilon(whole, experiment.budget.delta),
                 "epsilon_at_2_sites": epsilon([*whole, *whole], experiment.budget.delta),
                 "epsilon_at_3_sites": epsilon([*whole, *whole, *whole], experiment.budget.delta),
+                "epsilon_under_2_names": epsilon(whole, experiment.budget.delta, identities=2),
                 "pictures": experiment.pictures,
             },
         ),

@@ -3,6 +3,7 @@
 Settings:
     policy, lane: by what is decided.
     epsilon, epsilon_at_2_sites, epsilon_at_3_sites: of all plans together, for a patient seen at so many sites.
+    epsilon_under_2_names: the same for a patient whom one site takes for two.
     pictures: whether the frames beside the release are public phantoms ("phantom").
 
 Writes, beside the campaign, `report.html`, `samples.png`, `certificate.json` and `trust.json`; in its folder
@@ -205,6 +206,7 @@ def _dp(state: State, lane: Lane) -> Dp:
         noise_rng=SecureRandom.NAME,
         eps_if_2_sites=told["epsilon_at_2_sites"] if covered else None,
         eps_if_3_sites=told["epsilon_at_3_sites"] if covered else None,
+        eps_if_duplicate_id=told["epsilon_under_2_names"] if covered else None,
         audited=tuple(Audited(**record) for record in state.read_json("audit", AUDITED)["audited"]),
         public_pretraining=(Pretraining(dataset="Pericard phantom (simulated)", license="Apache-2.0"),),
     )
