@@ -89,6 +89,48 @@ def verify(
     return _until_stopped(lambda: command.verify(folder, trust=trust, as_json=as_json))
 
 
+@app.command()
+def plan(
+    subjects: Annotated[int | None, typer.Option("--subjects", metavar="N", help="Members at one site.")] = None,
+    target: Annotated[
+        float | None, typer.Option("--epsilon", metavar="ε", help="What one subject may pay for the training.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", metavar="R", help="Exchanges with the coordinator.")] = None,
+    steps_per_round: Annotated[int, typer.Option(metavar="E", help="Local steps in each exchange.")] = 5,
+    sampling_rate: Annotated[
+        float | None, typer.Option(metavar="q", help="Chance of a subject to be drawn in a step.  [default: 64/N]")
+    ] = None,
+    noise_multiplier: Annotated[
+        float | None, typer.Option(metavar="σ", help="Backwards: what these steps cost, with --steps.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="T", help="Backwards: number of local steps in all.")] = None,
+    delta: Annotated[float, typer.Option(metavar="δ", help="The exceptional probability.")] = 1e-5,
+    ledger: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Would it fit into this site's account?", exists=True)
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw ε against exchanges.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Say what a private training will cost, and how it will be checked, before anybody spends anything.
+
+    Forwards: --subjects, --epsilon and --rounds give the noise. Backwards: --sampling-rate, --noise-multiplier and
+    --steps give ε.
+    """
+    from pericard import plan as command
+
+    asked = command.Asked(
+        subjects=subjects,
+        target=target,
+        rounds=rounds,
+        steps_per_round=steps_per_round,
+        sampling_rate=sampling_rate,
+        noise_multiplier=noise_multiplier,
+        steps=steps,
+        delta=delta,
+    )
+    return _until_stopped(lambda: command.command(asked, ledger=ledger, picture=picture, as_json=as_json))
+
+
 @prior_app.command("train")
 def prior_train(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],

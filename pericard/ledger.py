@@ -80,6 +80,14 @@ def show(folder: Path, question: Question, *, verify: bool, events: int, as_json
     return Exit.REFUSED if facts["fits"] is not None and facts["fits"]["why_not"] else Exit.PASS
 
 
+def room(folder: Path, question: Question) -> dict[str, Any] | None:
+    """Return how often what is asked would fit into the account of the site in `folder`, and under which cap not."""
+    site = opened(folder)
+    ledger = account_of(site)
+    account, day = ledger.today() if ledger is not None else (_fresh(site), int(time.time()) // 86_400)
+    return None if (asked := question.charge(account)) is None else _fits(account, asked, day)
+
+
 def act(folder: Path, do: Mapping[str, str], *, officer: Path | None) -> int:
     """Do what is asked of the account: `rebuild`, `witness`, `recover` or `abort` a run, `adopt` caps, `close`."""
     site = opened(folder)
@@ -287,12 +295,13 @@ def _print(facts: Mapping[str, Any], events: int) -> None:
         names = ", ".join(facts["site_yaml_differs"])
         console.print(f"site.yaml asks for another {names}: nothing is charged until --adopt or the file is put back.")
     if facts["fits"] is not None:
-        console.print(_fits_line(facts["fits"]), highlight=False)
+        console.print(fits_line(facts["fits"]), highlight=False)
     if facts["events"]:
         console.print(f"Verified: {facts['verified']}. Head {facts['head']['seq']} {facts['head']['head']}")
 
 
-def _fits_line(fits: Mapping[str, Any]) -> str:
+def fits_line(fits: Mapping[str, Any]) -> str:
+    """Say in words what `room` found."""
     asks = f"A run of ε = {fits['epsilon']:.4g} at δ = {fits['delta']:.1e}"
     if fits["why_not"]:
         return f"{asks} does not fit: {fits['why_not']}"
