@@ -11,12 +11,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# A product is trusted unless its terms nearly cancel or come near the largest float: then the row itself is formed.
-_CANCELLED = 1e-2
-_HUGE = 1e70
+# A product is trusted unless its positions cancel below half of their squares, or a position is longer than 1e6.
+_CANCELLED = 0.5
+_FAR = 1e12
 # Of a temporary in float64: what stays in the cache of a core.
-_CACHED = 2**18
-# Positions up to which the weighted sum of products is worth float64.
+_CACHED = 2**16
+# Entries added up in float32.
+_BLOCK = 256
+# Positions up to which products are worth float64.
 _FEW_POSITIONS = 3
 
 
@@ -31,8 +33,8 @@ class Contribution(Protocol):
         """Return the L2 norm of each, float64 `(n,)`; not finite where a gradient is not."""
         ...
 
-    def weighted_sum(self, factors: Tensor) -> Tensor:
-        """Return the sum over subjects times `factors`, float64 `(n,)`, as float64 `(size,)`.
+    def weighted_sum(self, factors: Tensor, into: Tensor) -> None:
+        """Write the sum over subjects times `factors`, float64 `(n,)`, to `into`, float64 `(size,)`.
 
         A subject with factor 0 takes no part, whatever its gradient holds.
         """
@@ -50,43 +52,49 @@ class Rows:
         return self.gradients
 
     def norms(self) -> Tensor:
-        """Return the norms, taken in float64, where the square of the largest float32 is still finite."""
+        """Return the norms: float32 within blocks so short that rounding stays below 1e-6, float64 between them."""
         rows = self.gradients
-        norms: Tensor
-        if rows.dtype != torch.float64:
-            norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        else:
+        if rows.dtype == torch.float64:
             peak = rows.abs().amax(dim=1, keepdim=True).clamp(min=1.0)
-            norms = peak.squeeze(1) * torch.linalg.vector_norm(rows / peak, dim=1)
+            exact: Tensor = peak.squeeze(1) * torch.linalg.vector_norm(rows / peak, dim=1)
+            return exact
+        whole = rows.shape[1] // _BLOCK * _BLOCK
+        blocks = torch.linalg.vector_norm(rows[:, :whole].reshape(len(rows), -1, _BLOCK), dim=2)
+        rest = torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True)
+        norms: Tensor = torch.linalg.vector_norm(torch.cat([blocks, rest], 1), dim=1, dtype=torch.float64)
+        far = torch.nonzero(~(norms <= _FAR)).squeeze(1)  # the square of an entry may be infinite, its gradient not
+        if len(far):
+            norms[far] = torch.linalg.vector_norm(rows[far], dim=1, dtype=torch.float64)
         return norms
 
-    def weighted_sum(self, factors: Tensor) -> Tensor:
+    def weighted_sum(self, factors: Tensor, into: Tensor) -> None:
         """Add the rows up, a cacheful at a time."""
-        n, size = self.gradients.shape
-        total = torch.zeros(size, dtype=torch.float64, device=self.gradients.device)
-        at_once = max(1, _CACHED // max(1, size))
-        silent = bool((factors == 0).any())
-        for start in range(0, n, at_once):
-            rows, weights = self.gradients[start : start + at_once], factors[start : start + at_once]
-            if silent:
-                rows = rows.masked_fill((weights == 0).unsqueeze(1), 0.0)
-            total += weights @ rows.double()
-        return total
+        silent = factors == 0
+        any_silent = bool(silent.any())
+        width = max(1, _CACHED // len(factors))
+        for columns, sums in zip(torch.split(self.gradients, width, 1), torch.split(into, width), strict=True):
+            part = columns.double()
+            torch.mv(part.masked_fill_(silent.unsqueeze(1), 0.0).mT if any_silent else part.mT, factors, out=sums)
 
 
 class Products:
     """Gradients Σ_p g_p ⊗ a_p that are not formed: inputs `(n, positions, in)`, output gradients `(n, positions, out)`.
 
-    ‖Σ_p g_p ⊗ a_p‖² = Σ_pq ⟨a_p, a_q⟩⟨g_p, g_q⟩, in float64. The rows that this says badly (terms that cancel, that
-    overflow, or are not finite) are formed after all, and clipped by their own norm.
+    ‖Σ_p g_p ⊗ a_p‖² = Σ_pq ⟨a_p, a_q⟩⟨g_p, g_q⟩. The rows of which this says little (positions that cancel, entries so
+    far from 1 that squares overflow or vanish, or that are not finite) are formed after all, and clipped by their own
+    norm; of the others norm and sum are off by less than the margin of the clip.
     """
 
     def __init__(self, inputs: Tensor, gradients: Tensor) -> None:
-        a, g = inputs.double(), gradients.double()
-        alone = (a.square().sum(2) * g.square().sum(2)).sum(1)
-        squared = alone if a.shape[1] == 1 else ((a @ a.mT) * (g @ g.mT)).sum((1, 2))
-        trusted = (squared >= _CANCELLED * alone) & (squared <= _HUGE)
-        self._inputs, self._gradients, self._norms = inputs, gradients, squared.clamp(min=0.0).sqrt()
+        dtype = torch.float64 if inputs.shape[1] <= _FEW_POSITIONS else inputs.dtype
+        a, g = inputs.to(dtype), gradients.to(dtype)
+        among_a, among_g = torch.bmm(a, a.mT), torch.bmm(g, g.mT)
+        long_a, long_g = among_a.diagonal(dim1=1, dim2=2), among_g.diagonal(dim1=1, dim2=2)
+        alone = torch.linalg.vecdot(long_a, long_g)
+        squared = torch.linalg.vecdot(among_a.flatten(1), among_g.flatten(1)).double()
+        trusted = (squared >= _CANCELLED * alone) & (torch.maximum(long_a, long_g).amax(1) <= _FAR)
+        self._inputs, self._gradients = inputs, gradients
+        self._norms: Tensor = squared.clamp(min=0.0).sqrt()
         self._formed = torch.nonzero(~trusted).squeeze(1)
         if len(self._formed):
             self._exact = Rows(torch.bmm(gradients[self._formed].mT, inputs[self._formed]).flatten(1))
@@ -96,7 +104,7 @@ class Products:
 
     def rows(self) -> Tensor:
         """Form them."""
-        rows = torch.bmm(self._gradients.mT, self._inputs).flatten(1)
+        rows: Tensor = torch.bmm(self._gradients.mT, self._inputs).flatten(1)
         if len(self._formed):
             rows[self._formed] = self._exact.rows()
         return rows
@@ -105,11 +113,16 @@ class Products:
         """Return the norms."""
         return self._norms
 
-    def weighted_sum(self, factors: Tensor) -> Tensor:
+    def weighted_sum(self, factors: Tensor, into: Tensor) -> None:
         """Contract subjects and positions at once."""
         dtype = torch.float64 if self._inputs.shape[1] <= _FEW_POSITIONS else self._inputs.dtype
-        weighted = (self._gradients * factors.view(-1, 1, 1).to(self._gradients)).flatten(0, 1).to(dtype)
-        total = (weighted.mT @ self._inputs.flatten(0, 1).to(dtype)).flatten().double()
+        a, g, factors_here = self._inputs.to(dtype), self._gradients.to(dtype), factors.view(-1, 1, 1).to(dtype)
+        if a.shape[2] < g.shape[2]:
+            a = a * factors_here
+        else:
+            g = g * factors_here
+        into.copy_((g.flatten(0, 1).mT @ a.flatten(0, 1)).flatten())
         if len(self._formed):
-            total += self._exact.weighted_sum(factors[self._formed])
-        return total
+            exact = torch.empty_like(into)
+            self._exact.weighted_sum(factors[self._formed], exact)
+            into += exact

@@ -30,7 +30,7 @@ _GRID_BITS = 20
 # A per-subject gradient that misses part of a parameter's use differs from autograd's by far more than round-off.
 _TOLERATED_MISMATCH = 1e-3
 # Parameters up to this size are clipped and summed side by side, for there are many of them.
-_SMALL = 2**14
+_SMALL = 2**12
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -132,22 +132,23 @@ class SubjectGradients:
         finite adds nothing.
         """
         _require_clip_norm(clip_norm)
-        parts: list[tuple[list[str], Contribution]] = []
-        few: dict[str, Tensor] = {}
-        for name, part in self._collect(losses, n_subjects).items():
-            if self._sizes[name] <= _SMALL:
-                few[name] = part.rows()
-            else:
-                parts.append(([name], part))
-        if few:
-            parts.append((list(few), Rows(torch.cat(list(few.values()), 1))))
-        norms = _joint_norm(torch.stack([part.norms() for _, part in parts]))
+        found = self._collect(losses, n_subjects)
+        small = {name: part.rows() for name, part in found.items() if self._sizes[name] <= _SMALL}
+        large = {name: part for name, part in found.items() if name not in small}
+        beside = Rows(torch.cat(list(small.values()), 1)) if small else None
+        parts = [*large.values(), *([beside] if beside else [])]
+        norms = _joint_norm(torch.stack([part.norms() for part in parts]))
         factors = (clip_norm * _CLIP_MARGIN / norms.clamp(min=_TINY)).clamp(max=1.0).where(norms.isfinite(), 0.0)
-        sums: dict[str, Tensor] = {}
-        for names, part in parts:
-            split = torch.split(part.weighted_sum(factors), [self._sizes[name] for name in names])
-            sums.update(zip(names, split, strict=True))
-        return torch.cat([sums[name] for name, _ in self.parameters])
+        total = torch.empty(self.size, dtype=torch.float64, device=norms.device)
+        places = dict(zip(self._sizes, torch.split(total, list(self._sizes.values())), strict=True))
+        for name, part in large.items():
+            part.weighted_sum(factors, places[name])
+        if beside is not None:
+            sums = torch.empty(beside.gradients.shape[1], dtype=torch.float64, device=norms.device)
+            beside.weighted_sum(factors, sums)
+            for name, own in zip(small, torch.split(sums, [self._sizes[name] for name in small]), strict=True):
+                places[name].copy_(own)
+        return total
 
     def step(self, change: Tensor) -> None:
         """Add `change`, `(size,)`, to the parameters."""
@@ -247,7 +248,9 @@ def _agree(found: Mapping[str, Contribution], gradients: Sequence[Tensor], weigh
     shown = True
     for (name, mine), gradient in zip(found.items(), gradients, strict=True):
         scale = mine.norms() @ weights
-        mismatch = torch.linalg.vector_norm(mine.weighted_sum(weights) - gradient.flatten().double())
+        total = torch.empty(gradient.numel(), dtype=torch.float64, device=gradient.device)
+        mine.weighted_sum(weights, total)
+        mismatch = torch.linalg.vector_norm(total - gradient.flatten())
         if mismatch.isfinite() and mismatch > _TOLERATED_MISMATCH * scale:
             raise ValueError(
                 f"per-subject gradients of {name!r} do not add up to its gradient (off by "

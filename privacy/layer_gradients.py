@@ -4,6 +4,7 @@ One rule a layer type. The rows of a batch are subject-major: `(subjects * draws
 positions like any other, so that they are summed inside the subject before anything is clipped.
 """
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from privacy.contributions import Contribution, Products, Rows
 _UNFOLDED = 2**20
 # A product saves forming and reading the row (about this many multiplications an entry), and costs its Gram matrices.
 _ROW_COST = 64
-_SMALL = 2**14
+_SMALL = 2**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,10 @@ def contributions(seen: Seen, gradient: Tensor, n_subjects: int, wanted: Collect
 
 
 def _linear(layer: nn.Linear, seen: Seen, g: Tensor, n: int, wanted: Collection[str]) -> dict[str, Contribution]:
-    g = g.reshape(n, -1, layer.out_features)
+    g = g.reshape(n, -1, layer.out_features).contiguous()
     found: dict[str, Contribution] = {}
     if "weight" in wanted:
-        found["weight"] = _outer(seen.inputs.reshape(n, -1, layer.in_features), g)
+        found["weight"] = _outer(seen.inputs.reshape(n, -1, layer.in_features).contiguous(), g)
     if "bias" in wanted:
         found["bias"] = Rows(g.sum(1))
     return found
@@ -88,53 +89,68 @@ def _linear(layer: nn.Linear, seen: Seen, g: Tensor, n: int, wanted: Collection[
 
 def _outer(a: Tensor, g: Tensor) -> Contribution:
     """Return Σ_p g_p ⊗ a_p of every subject, formed or not, whichever costs less."""
-    positions, inner, outer = a.shape[1], a.shape[2], g.shape[2]
-    gram = positions * positions * (inner + outer)
+    return Products(a, g) if _cheap(a.shape[1], a.shape[2], g.shape[2]) else Rows(torch.bmm(g.mT, a).flatten(1))
+
+
+def _cheap(positions: int, inner: int, outer: int) -> bool:
+    """Say if a product of so many positions costs less than the row that it stands for."""
     exact = torch.get_float32_matmul_precision() == "highest"  # else norm and sum would be those of different rows
-    if exact and inner * outer > _SMALL and gram <= _ROW_COST * inner * outer:
-        return Products(a, g)
-    return Rows(torch.bmm(g.mT, a).flatten(1))
+    return exact and inner * outer > _SMALL and positions * positions * (inner + outer) <= _ROW_COST * inner * outer
 
 
 def _convolution(layer: _ConvNd, seen: Seen, g: Tensor, n: int, wanted: Collection[str]) -> dict[str, Contribution]:
     found: dict[str, Contribution] = {}
     if "weight" in wanted:
-        found["weight"] = Rows(_kernel_rows(layer, seen.inputs, g, n).flatten(1))
+        found["weight"] = _kernel(layer, seen.inputs, g, n)
     if "bias" in wanted:
         found["bias"] = Rows(_per_channel(g, n))
     return found
 
 
-def _kernel_rows(layer: _ConvNd, a: Tensor, g: Tensor, n: int) -> Tensor:
-    plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and not isinstance(layer.padding, str)
-    if plain and layer.dilation == (1, 1):
-        # Where channels fill vector registers on large images, the library's own kernel is the faster.
-        blocked = layer.in_channels % 16 == layer.out_channels % 16 == 0 and g.shape[2] * g.shape[3] >= 256
-        if not blocked:
-            return _unfolded_rows(layer, a, g, n)
-    return _grouped_rows(layer, a, g, n)
+def _kernel(layer: _ConvNd, a: Tensor, g: Tensor, n: int) -> Contribution:
+    """Choose by shape alone between the library's kernel, one matrix product a subject, and not forming rows at all."""
+    plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.dilation == (1, 1)
+    if not plain or isinstance(layer.padding, str):
+        return Rows(_grouped_rows(layer, a, g, n).flatten(1))
+    positions = len(g) // n * g.shape[2] * g.shape[3]
+    inner, outer = math.prod(layer.weight.shape[1:]), layer.out_channels
+    if _cheap(positions, inner, outer):
+        windows = _windows(layer, _padded(layer, a), n, g.shape[2], g.shape[3])
+        unfolded = windows.permute(0, 4, 5, 6, 1, 2, 3).reshape(n, positions, inner)
+        return Products(unfolded, g.reshape(n, -1, outer, g[0, 0].numel()).mT.reshape(n, positions, outer))
+    # Where channels fill vector registers on large images, the library's own kernel is the faster.
+    if layer.in_channels % 16 == outer % 16 == 0 and g.shape[2] * g.shape[3] >= 256:
+        return Rows(_grouped_rows(layer, a, g, n).flatten(1))
+    return Rows(_unfolded_rows(layer, a, g, n).flatten(1))
+
+
+def _padded(layer: Any, a: Tensor) -> Tensor:
+    (high, wide) = layer.padding
+    return F.pad(a, (wide, wide, high, high)) if high or wide else a.contiguous()
+
+
+def _windows(layer: Any, a: Tensor, n: int, height: int, width: int) -> Tensor:
+    """Return what the kernel sees as a view, `(n, channels, kernel, kernel, draws, height, width)`."""
+    (kh, kw), (sh, sw), draws = layer.kernel_size, layer.stride, len(a) // n
+    image, plane, line, pixel = a.stride()
+    return a.as_strided(
+        (n, a.shape[1], kh, kw, draws, height, width),
+        (draws * image, plane, line, pixel, image, sh * line, sw * pixel),
+        a.storage_offset(),
+    )
 
 
 def _unfolded_rows(layer: Any, a: Tensor, g: Tensor, n: int) -> Tensor:
-    """One matrix product a subject, output gradients x unfolded input; unfolded as a strided view, then copied."""
-    (kh, kw), (sh, sw), (ph, pw) = layer.kernel_size, layer.stride, layer.padding
-    draws, (channels, out), (height, width) = len(g) // n, (a.shape[1], g.shape[1]), g.shape[2:]
-    inner, positions = channels * kh * kw, draws * height * width
-    g = g.view(n, draws, out, -1).transpose(1, 2).reshape(n, out, positions)
-    rows = torch.empty(n, out, inner, dtype=g.dtype, device=g.device)
-    if ph or pw:
-        a = F.pad(a, (pw, pw, ph, ph))
-    at_once = max(1, _UNFOLDED // (inner * positions))
+    """One matrix product a subject, output gradients x unfolded input, a cacheful of subjects at a time."""
+    draws, outer, (height, width) = len(g) // n, g.shape[1], g.shape[2:]
+    inner, positions = math.prod(layer.weight.shape[1:]), draws * height * width
+    g = g.reshape(n, draws, outer, -1).transpose(1, 2).reshape(n, outer, positions)
+    rows = torch.empty(n, outer, inner, dtype=g.dtype, device=g.device)
+    a, at_once = _padded(layer, a), max(1, _UNFOLDED // (inner * positions))
     for start in range(0, n, at_once):
-        part = a[start * draws : (start + at_once) * draws].contiguous()
-        subjects = len(part) // draws
-        image, plane, line, pixel = part.stride()
-        windows = part.as_strided(
-            (subjects, channels, kh, kw, draws, height, width),
-            (draws * image, plane, line, pixel, image, sh * line, sw * pixel),
-        )
-        unfolded = windows.reshape(subjects, inner, positions)
-        torch.bmm(g[start : start + subjects], unfolded.mT, out=rows[start : start + subjects])
+        part = a[start * draws : (start + at_once) * draws]
+        unfolded = _windows(layer, part, len(part) // draws, height, width).reshape(-1, inner, positions)
+        torch.bmm(g[start : start + at_once], unfolded.mT, out=rows[start : start + at_once])
     return rows
 
 
@@ -143,7 +159,7 @@ def _grouped_rows(layer: _ConvNd, a: Tensor, g: Tensor, n: int) -> Tensor:
     draws, transposed = len(g) // n, isinstance(layer, _ConvTransposeNd)
 
     def fold(x: Tensor) -> Tensor:
-        return x.view(n, draws, *x.shape[1:]).transpose(0, 1).reshape(draws, n * x.shape[1], *x.shape[2:])
+        return x.reshape(n, draws, *x.shape[1:]).transpose(0, 1).reshape(draws, n * x.shape[1], *x.shape[2:])
 
     padding = layer.padding
     if isinstance(padding, str):
