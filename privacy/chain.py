@@ -6,8 +6,8 @@ the events stands one row with that state, so that a new event costs the same wh
 before: the row is checked against the newest event, and that against the journal. `verify` checks everything.
 
 One event is one transaction under one lock: insert, line in the journal, witness, commit. A process killed in between
-leaves a journal that is one event ahead; the next one takes that event in. Whoever was killed had no answer, so at
-worst more is charged than was used, never less.
+leaves a journal that is one event ahead; the next one takes that event in, and commits it before it writes its own.
+Whoever was killed had no answer, so at worst more is charged than was used, never less.
 """
 
 import hashlib
@@ -122,7 +122,7 @@ class EventChain:
             if before is None or account is None:
                 raise LedgerCorrupt(f"event 1 is missing: {self.journal.path.name} holds no events")
             self._ask_witness(rows)
-            view, _ = self._settle(rows)
+            view, _, _ = self._settle(rows)
             doubt = Draft(kind="recover", payload={"why": REBUILT})
             self._write(rows, view, doubt, self.journal.end().offset)
 
@@ -134,7 +134,9 @@ class EventChain:
         """
         while True:
             with self.store.writing() as rows:
-                view, ahead = self._settle(rows)
+                view, ahead, taken_in = self._settle(rows)
+                if taken_in:
+                    continue  # committed before anything else is written: the journal is never two events ahead
                 end = self.journal.end()
                 if ahead or end.torn:
                     doubt = Draft(kind="recover", payload={"why": MENDED, "bytes": len(end.torn)})
@@ -200,17 +202,18 @@ class EventChain:
             self.witness.path.parent.mkdir(parents=True, exist_ok=True)
             self.witness.move(Head(seq=tail.seq, head=tail.hash), cosigned)
 
-    def _settle(self, rows: Rows) -> tuple[View, bytes]:
-        """Return the account after taking in what a killed process left, and the line whose end it tore off."""
+    def _settle(self, rows: Rows) -> tuple[View, bytes, bool]:
+        """Return the account, the line whose end a killed process tore off, and whether its last event was taken in."""
         public = self._public(_first(rows))
         tail, event, account = self._current(rows)
-        ahead = b""
+        ahead, taken_in = b"", False
         end = self.journal.end()
         if end.last != tail.line:
             last = parsed(self.journal.path, end.last) if end.last else None
             if last is not None and last.seq == tail.seq + 1:
                 event = follow(last, tail, public)
                 rows.insert(last, _applied(account, event))
+                taken_in = True
             elif end.torn and tail.line.startswith(end.torn) and tail.seq - 1 == (0 if last is None else last.seq):
                 ahead = tail.line
             else:
@@ -221,7 +224,7 @@ class EventChain:
             found = rows.find(kind, run, key)
             return None if found is None else check(found, public)
 
-        return View(account, event, self._time(event), find), ahead
+        return View(account, event, self._time(event), find), ahead, taken_in
 
     def _current(self, rows: Rows) -> tuple[Row, Event, Account]:
         """Return the newest event and the state beside it; raises `LedgerCorrupt` where they do not belong together."""

@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,14 @@ def main(folder: Path, kills: int, seed: int) -> None:
     for plans in BUNDLES:
         epsilon(plans, DELTA)  # computed once, before any fork
     workers: list[int] = []
+    journal = folder / "ledger.jsonl"
 
     def hire() -> None:
         if (pid := os.fork()) == 0:
             try:
                 work(folder, random.Random(f"{seed} {os.getpid()}"))  # noqa: S311
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         workers.append(pid)
@@ -89,15 +93,18 @@ def main(folder: Path, kills: int, seed: int) -> None:
     while done < kills:
         while len(workers) < WORKERS:
             hire()
-        time.sleep(dice.uniform(0.0, 0.08))
+        wanted, late = journal.stat().st_size + dice.randrange(10_000), time.monotonic() + 5
+        while journal.stat().st_size < wanted and time.monotonic() < late:  # however slow this machine is today
+            time.sleep(0.001)
+        time.sleep(dice.uniform(0.0, 0.02))
         kill(dice.choice(workers))
         done += 1
         if done % 60 == 0:  # everybody dies at once, and the line that one of them was writing is torn
             while workers:
                 kill(workers[0])
                 done += 1
-            with (folder / "ledger.jsonl").open("ab") as journal:
-                journal.write(b'{"event":{"actor":"')
+            with journal.open("ab") as file:
+                file.write(b'{"event":{"actor":"')
     while workers:
         kill(workers[0])
         done += 1

@@ -13,6 +13,7 @@ import pytest
 from evaluation.trust import SigningKey
 from privacy.account import load
 from privacy.events import canonical
+from privacy.journal import Journal
 from privacy.ledger import LedgerCorrupt, LedgerRefusal, LedgerUnwritable, PrivacyLedger
 from privacy.store import FIND, Store
 from tests.accounts import (
@@ -203,6 +204,26 @@ def test_an_event_whose_writer_was_killed_before_the_commit_is_taken_in(ledger: 
     assert ledger.authorise("four", count(0.1), delta=DELTA) == receipt
     assert ledger.spent() == spent
     assert kinds(ledger)[:-1] == ["open", "reserve", "reserve", "reserve", "step_intent", "reserve"]
+
+
+def test_two_writers_killed_one_after_the_other_leave_the_journal_one_event_ahead(
+    ledger: PrivacyLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second takes in the event of the first, and must have it committed before its own is in the journal."""
+    write = Journal.write
+
+    def killed(self: Journal, lines: bytes, offset: int) -> None:
+        write(self, lines, offset)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "write", killed)
+    for run in ("four", "five", "six"):
+        with pytest.raises(KeyboardInterrupt):
+            ledger.authorise(run, count(0.1), delta=DELTA)
+        ledger.verify()
+    monkeypatch.undo()
+    ledger.authorise("seven", count(0.1), delta=DELTA)
+    assert [event["run"] for event in ledger.verify()[5:]] == ["four", "five", "six", "seven"]
 
 
 def test_a_creation_that_was_killed_before_the_commit_keeps_its_first_event(tmp_path: Path) -> None:

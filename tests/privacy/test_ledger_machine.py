@@ -39,7 +39,7 @@ GROUP = {"train.views": "train", "disclosure.members": "audit", "labels": "label
 RUNS = ("a", "b", "c", "d", "e", "f")
 KEYS = ("k1", "k2", "k3")
 FAR = 366 * 86_400
-POINTS = ("before the journal", "after the journal", "after the witness")
+POINTS = ("before the journal", "after the journal", "after the witness", "and the next one, too")
 
 
 class Killed(BaseException):
@@ -184,6 +184,9 @@ class Life(RuleBasedStateMachine):
             return call(self.ledger())
         with killed_at(kill), pytest.raises(Killed):
             call(self.ledger())
+        if kill == "and the next one, too":  # who has just taken in the other's event, and writes down a refusal
+            with killed_at("after the journal"), pytest.raises(Killed):
+                self.ledger().commit("nobody")
         assert day == self.day
         return None if kill == "before the journal" else Killed
 
@@ -310,7 +313,7 @@ def killed_at(point: str) -> Iterator[None]:
         if point == "before the journal":
             raise Killed
         write(self, lines, offset)
-        if point == "after the journal":
+        if point in ("after the journal", "and the next one, too"):
             raise Killed
 
     def killing_move(self: Witness, *arguments: Any) -> None:

@@ -102,6 +102,17 @@ def _forget_the_journal(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EventChain, "_compare_journal", lambda self, rows: None)
 
 
+def _take_in_and_write_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Commit the event of a killed writer together with the next one: killed again, the journal is two ahead."""
+    original = EventChain._settle
+    patch.setattr(EventChain, "_settle", lambda self, rows: (*original(self, rows)[:2], False))
+
+
+def _killed_writers(path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        chain.test_two_writers_killed_one_after_the_other_leave_the_journal_one_event_ahead(three_runs(path), patch)
+
+
 def _killed_writer(path: Path) -> None:
     chain.test_an_event_whose_writer_was_killed_before_the_commit_is_taken_in(three_runs(path), path)
 
@@ -137,6 +148,7 @@ MUTANTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Test]] = {
         runs.test_what_is_charged_under_a_clock_set_back_expires_no_earlier,
     ),
     "drop what a killed writer left": (_drop_what_a_killed_writer_left, _killed_writer),
+    "take in and write at once": (_take_in_and_write_at_once, _killed_writers),
     "forget the journal": (_forget_the_journal, _flipped_byte),
 }
 
