@@ -39,7 +39,7 @@ DELTA = 1e-5
 SUBJECTS, LAYERS, CLIPS = 1_000, 8, 5  # canaries that are subjects of the engine, in so many layers, with so many clips
 RIDERS = 30_000  # canaries in the auxiliary layer
 RESUMES = 4
-HONEST_FACTOR = 2.0  # what canaries prove of the honest machinery is at least the claim divided by this
+HONEST_FACTOR = 2.2  # what canaries prove of the honest machinery is at least the claim divided by this
 HONEST, MUTANT = 20, 3  # seeds of each
 RUNS = 100  # with and without a subject, where many small trainings are compared
 EVERYBODY, SOME = 1.0, 0.5
@@ -291,13 +291,14 @@ def main() -> int:
             begun, claimed = time.perf_counter(), epsilon([case.plan], DELTA)
             proved = [case.audit(case.plan, seed, case.broken) for seed in range(seeds if case.audit is audit else 1)]
             as_it_must = [p <= claimed for p in proved] if cases is honest else [p > claimed for p in proved]
-            if cases is honest and case.audit is audit and case.plan.sampling_rate == EVERYBODY:
+            if cases is honest and case.audit is audit:
                 as_it_must = [ok and p >= claimed / HONEST_FACTOR for ok, p in zip(as_it_must, proved, strict=True)]
             wrong += as_it_must.count(False)
             what = "below the claim" if cases is honest else "caught"
             rows.append([case.name, claimed, min(proved), max(proved), f"{what} in {sum(as_it_must)} of {len(proved)}"])
             print(*rows[-1], f"({time.perf_counter() - begun:.0f} s)", sep=" · ", flush=True)
-    text = results.table(["machinery", "ε claimed", "ε proved, least", "most", "outcome"], rows)
+    text = f"An honest training is proved to cost at least its claim divided by {HONEST_FACTOR:g}, and never more than it.\n\n"
+    text += results.table(["machinery", "ε claimed", "ε proved, least", "most", "outcome"], rows)
     if arguments.write:
         results.write("Audit of ourselves", "make audit-self", text)
     return 1 if wrong else 0

@@ -105,6 +105,10 @@ def plan(
     ] = None,
     steps: Annotated[int | None, typer.Option(metavar="T", help="Backwards: number of local steps in all.")] = None,
     delta: Annotated[float, typer.Option(metavar="δ", help="The exceptional probability.")] = 1e-5,
+    sites: Annotated[
+        int | None, typer.Option(metavar="K", help="With --honest: were the noise shared by so many sites.")
+    ] = None,
+    honest: Annotated[int | None, typer.Option(metavar="h", help="Sites that really add their share of it.")] = None,
     ledger: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Would it fit into this site's account?", exists=True)
     ] = None,
@@ -127,6 +131,8 @@ def plan(
         noise_multiplier=noise_multiplier,
         steps=steps,
         delta=delta,
+        sites=sites,
+        honest=honest,
     )
     return _until_stopped(lambda: command.command(asked, ledger=ledger, picture=picture, as_json=as_json))
 

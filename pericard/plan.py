@@ -22,7 +22,10 @@ NAMES: "Mapping[Accountant, str]" = {"pld": "PLD (decides)", "prv": "PRV", "rdp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What somebody typed: forwards `subjects`, `target`, `rounds`; backwards `noise_multiplier`, `steps`."""
+    """What somebody typed: forwards `subjects`, `target`, `rounds`; backwards `noise_multiplier`, `steps`.
+
+    `sites` and `honest` ask what would be left if the noise were shared, which no site does unless it says so.
+    """
 
     subjects: int | None
     target: float | None
@@ -32,6 +35,8 @@ class Asked:
     noise_multiplier: float | None
     steps: int | None
     delta: float
+    sites: int | None = None
+    honest: int | None = None
 
     def plan(self) -> "DpPlan":
         """Return the training meant; raises `click.UsageError` where half of it is missing or out of bounds."""
@@ -67,7 +72,7 @@ def command(asked: Asked, *, ledger: Path | None, picture: Path | None, as_json:
     with Console(stderr=True, quiet=as_json).status("weighing privacy losses"):
         plan = asked.plan()
         try:
-            facts = _facts(plan, asked.delta)
+            facts = _facts(plan, asked.delta) | _shared(plan, asked)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         facts["subjects"], facts["rounds"] = asked.subjects, asked.rounds
@@ -119,6 +124,21 @@ def _facts(plan: "DpPlan", delta: float) -> dict[str, Any]:
     }
 
 
+def _shared(plan: "DpPlan", asked: Asked) -> dict[str, Any]:
+    """Return ε where every site adds σ/√K only, as under secure aggregation, and h of them really do."""
+    import dataclasses
+
+    from privacy.mechanism import effective_noise, epsilon
+
+    if asked.sites is None and asked.honest is None:
+        return {}
+    if asked.sites is None or asked.honest is None:
+        raise ValueError("--sites and --honest need each other")
+    left = effective_noise(plan.noise_multiplier, sites=asked.sites, honest=asked.honest)
+    shared = epsilon([dataclasses.replace(plan, noise_multiplier=left)], asked.delta)
+    return {"sites": asked.sites, "honest": asked.honest, "epsilon_if_noise_is_shared": shared}
+
+
 def _fits(folder: Path, plan: "DpPlan", delta: float) -> dict[str, Any] | None:
     from pericard.ledger import Question, room
 
@@ -163,6 +183,9 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
             ("our own audit", f"{facts['canaries']:,} canaries can prove ε = {facts['audit_ceiling']:.3g} at most; "
                               f"half the noise missing would be noticed in {facts['halved_noise_caught']:.0%} of runs"),
         ]  # fmt: skip
+    if "epsilon_if_noise_is_shared" in facts:
+        who = f"{facts['honest']} of {facts['sites']} sites add their share"
+        lines.append(("were the noise shared", f"ε = {_said(facts['epsilon_if_noise_is_shared'])} where {who}"))
     if (fits := facts.get("fits")) is not None:
         from pericard.ledger import fits_line
 

@@ -31,6 +31,14 @@ def test_noise_and_steps_give_epsilon(capsys: pytest.CaptureFixture[str]) -> Non
     assert facts["certainty_from_even_odds"] == pytest.approx(0.9997, abs=5e-5)
 
 
+def test_noise_that_sites_share_protects_as_far_as_they_are_honest(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = ["plan", "--sampling-rate", "0.1", "--noise-multiplier", "4", "--steps", "2000", "--sites", "5"]
+    assert told([*alone, "--honest", "1"], capsys)["epsilon_if_noise_is_shared"] == pytest.approx(14.8, abs=0.05)
+    assert run([*alone, "--honest", "6"]) == Exit.USAGE
+    assert "honest=6" in capsys.readouterr().err
+    assert run(alone) == Exit.USAGE
+
+
 def test_a_budget_gives_the_noise_that_keeps_it(capsys: pytest.CaptureFixture[str]) -> None:
     facts = told(FORWARDS, capsys)
     assert 7.9 < facts["epsilon"] <= 8
