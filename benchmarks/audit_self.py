@@ -297,7 +297,7 @@ def main() -> int:
             what = "below the claim" if cases is honest else "caught"
             rows.append([case.name, claimed, min(proved), max(proved), f"{what} in {sum(as_it_must)} of {len(proved)}"])
             print(*rows[-1], f"({time.perf_counter() - begun:.0f} s)", sep=" · ", flush=True)
-    text = f"An honest training is proved to cost at least its claim divided by {HONEST_FACTOR:g}, and never more than it.\n\n"
+    text = f"Proved of an honest training: its claim at most, and that divided by {HONEST_FACTOR:g} at least.\n\n"
     text += results.table(["machinery", "ε claimed", "ε proved, least", "most", "outcome"], rows)
     if arguments.write:
         results.write("Audit of ourselves", "make audit-self", text)
