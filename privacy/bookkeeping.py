@@ -87,7 +87,7 @@ class BookKeeping:
             raise ValueError(f"parameter {first!r} saw another batch than the {self._n_rows} rows of the losses")
         if seen.inputs._version != seen.version:
             raise ValueError(f"parameter {first!r}: the input of its layer was overwritten in place; use a copy")
-        with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
+        with torch.no_grad():
             for own, new in contributions(seen, gradient, self._n_subjects, names.keys()).items():
                 name, old = names[own], found.get(names[own])
                 found[name] = new if old is None else Rows(old.rows() + new.rows())

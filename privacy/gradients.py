@@ -123,7 +123,8 @@ class SubjectGradients:
             ValueError: if `losses` has another shape, or a trainable parameter received no gradient, or a gradient that
                 is not that of the sum of `losses` (a weight used outside its own layer escapes the hooks).
         """
-        return torch.cat([found.rows() for found in self._collect(losses, n_subjects).values()], 1)
+        with torch.autocast(losses.device.type, enabled=False):
+            return torch.cat([found.rows() for found in self._collect(losses, n_subjects).values()], 1)
 
     def clipped_sum(self, losses: Tensor, n_subjects: int, clip_norm: float) -> Tensor:
         """Return the sum over subjects of their clipped gradients, float64 `(size,)`; arguments as of `flat`, `clip`.
@@ -132,7 +133,21 @@ class SubjectGradients:
         finite adds nothing.
         """
         _require_clip_norm(clip_norm)
-        found = self._collect(losses, n_subjects)
+        with torch.autocast(losses.device.type, enabled=False):
+            return self._clipped_sum(self._collect(losses, n_subjects), clip_norm)
+
+    def step(self, change: Tensor) -> None:
+        """Add `change`, `(size,)`, to the parameters."""
+        if change.shape != (self.size,):
+            raise ValueError(f"change of shape {tuple(change.shape)} should be ({self.size},)")
+        with torch.no_grad():
+            start = 0
+            for _, parameter in self.parameters:
+                part = change[start : start + parameter.numel()]
+                parameter.add_(part.view_as(parameter).to(parameter))
+                start += parameter.numel()
+
+    def _clipped_sum(self, found: dict[str, Contribution], clip_norm: float) -> Tensor:
         small = {name: part.rows() for name, part in found.items() if self._sizes[name] <= _SMALL}
         large = {name: part for name, part in found.items() if name not in small}
         beside = Rows(torch.cat(list(small.values()), 1)) if small else None
@@ -149,17 +164,6 @@ class SubjectGradients:
             for name, own in zip(small, torch.split(sums, [self._sizes[name] for name in small]), strict=True):
                 places[name].copy_(own)
         return total
-
-    def step(self, change: Tensor) -> None:
-        """Add `change`, `(size,)`, to the parameters."""
-        if change.shape != (self.size,):
-            raise ValueError(f"change of shape {tuple(change.shape)} should be ({self.size},)")
-        with torch.no_grad():
-            start = 0
-            for _, parameter in self.parameters:
-                part = change[start : start + parameter.numel()]
-                parameter.add_(part.view_as(parameter).to(parameter))
-                start += parameter.numel()
 
     def _collect(self, losses: Tensor, n_subjects: int) -> dict[str, Contribution]:
         """Return what each subject adds to each parameter, in the order of the parameters."""
