@@ -184,13 +184,13 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% if p.dp.audited %}<h3>Checked by canaries</h3>
 <p>Made-up patients, thrown in by coins, rode along in every private training. From what they left behind the coins were guessed; good guesses would refute the ε that the training claims.</p>
 <div class="scroll"><table>
-<thead><tr><th>Training</th><th>Site</th><th class="number">ε claimed</th><th class="number">ε proved, at least</th><th class="number">of any shape</th><th class="number">could have proved</th><th class="number">guessed right</th><th class="number">half the noise noticed</th></tr></thead>
+<thead><tr><th>Training</th><th>Site</th><th class="number">claimed</th><th class="number">proved</th><th class="number">any shape</th><th class="number">ceiling</th><th class="number">right</th><th class="number">power</th></tr></thead>
 <tbody>
 {% for a in p.dp.audited %}
-<tr><td>{{ a.training | words }}</td><td>{{ a.site }}</td><td class="number">{{ a.eps_claimed | number }}</td><td class="number">{{ a.eps_lb | number }}</td><td class="number">{{ a.eps_lb_pure | number }}</td><td class="number">{{ a.eps_ceiling | number }}</td><td class="number">{{ a.right }} of {{ a.guessed }}</td><td class="number">{{ (100 * a.halved_noise_caught) | round | int }} %</td></tr>
+<tr><td>{{ a.training | words }}</td><td>{{ a.site }}</td><td class="number">{{ a.eps_claimed | number }}</td><td class="number">{{ a.eps_lb | number }}</td><td class="number">{{ a.eps_lb_pure | number }}</td><td class="number">{{ a.eps_ceiling | number }}</td><td class="number">{{ (100 * a.right / a.guessed) | round(1) }} %</td><td class="number">{{ (100 * a.halved_noise_caught) | round | int }} %</td></tr>
 {% endfor %}
 </tbody></table></div>
-<p class="note">A bound above its claim means that the privacy machinery is broken. A bound below it proves nothing by itself: the last column says how often the same check would have noticed that half of the noise is missing.</p>{% endif %}
+<p class="note">claimed: ε of this training alone · proved: the least ε that fits the guesses, if the noise has the shape of a Gaussian; any shape: whatever it is · ceiling: had all guesses been right · right: share of the {{ p.dp.audited[0].guessed }} guesses about {{ p.dp.audited[0].canaries }} coins · power: how often this check notices that half of the noise is missing. A proof above its claim means that the privacy machinery is broken; one below it says as much as its power is worth.</p>{% endif %}
 <div class="two">
 <div><h3>Covered by ε</h3><ul>{% for step in p.dp.charged_steps %}<li>{{ step | words }}</li>{% else %}<li>nothing</li>{% endfor %}</ul></div>
 <div><h3>Not covered</h3><ul>{% for step in p.dp.uncovered_steps %}<li>{{ step | words }}</li>{% else %}<li>{{ 'no step of this run that opened the sites’ studies' if p.dp.release_covered else 'the choice of the released files' }}</li>{% endfor %}{% for source in p.dp.public_pretraining %}<li>what the generator started from, which is public: {{ source.dataset }} ({{ source.license }})</li>{% endfor %}</ul></div>

@@ -194,7 +194,7 @@ def _dp(state: State, lane: Lane) -> Dp:
             "release": epsilon if covered else None,
         },
         accountant="dp-accounting, privacy loss distributions, pessimistic; all plans fixed before the run",
-        mechanisms=tuple(_mechanism(plan) for plan in plans),
+        mechanisms=tuple(_mechanism(plan, state.campaign.delta) for plan in plans),
         charged_steps=tuple(plan["purpose"] for plan in plans),
         uncovered_steps=() if covered else ("exact re-identification filter",),
         assumptions=(
@@ -212,17 +212,22 @@ def _dp(state: State, lane: Lane) -> Dp:
     )
 
 
-def _mechanism(plan: Mapping[str, Any]) -> Mechanism:
-    if "sampling_rate" not in plan:
-        return Mechanism(step=plan["purpose"], sampler="none, discrete Laplace count", eps=plan["epsilon"])
+def _mechanism(document: Mapping[str, Any], delta: float) -> Mechanism:
+    from privacy.mechanism import DpPlan, epsilon, plan_from_json
+
+    plan = plan_from_json(document)
+    if not isinstance(plan, DpPlan):
+        return Mechanism(step=plan.purpose, sampler="none, discrete Laplace count", eps=plan.epsilon)
     return Mechanism(
-        step=plan["purpose"],
+        step=plan.purpose,
         sampler="Poisson over subjects",
-        q=plan["sampling_rate"],
-        sigma=plan["noise_multiplier"],
-        C=plan["clip_norm"],
-        T=plan["steps"],
-        k_clips=plan["draws"],
+        q=plan.sampling_rate,
+        sigma=plan.noise_multiplier,
+        C=plan.clip_norm,
+        T=plan.steps,
+        k_clips=plan.draws,
+        eps=epsilon([plan], delta),
+        delta=delta,
     )
 
 
