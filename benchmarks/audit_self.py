@@ -30,6 +30,7 @@ from cohorts.study import SubjectKey
 from learning.learner import fit_private
 from privacy.audit.bounds import SIGNIFICANCE, Errors, gaussian_bound, guess, to_guess
 from privacy.audit.layer import STATISTICS, AuditLayer
+from privacy.audit.power import guesses_for
 from privacy.gradients import SubjectGradients, noisy_mean
 from privacy.ledger import LedgerRefusal, PrivacyLedger
 from privacy.mechanism import DpPlan, calibrate, epsilon
@@ -93,7 +94,7 @@ def audit(plan: DpPlan, seed: int, broken: Callable[[], Any]) -> float:
         random = SecureRandom()
         coins = random.bernoulli(SUBJECTS, 0.5).astype(bool)
         learner = CanaryLearner(np.flatnonzero(coins), SUBJECTS)
-        riders = AuditLayer.throw(RIDERS, random)
+        riders = AuditLayer.throw(RIDERS, random, guessed=guesses_for(plan, DELTA, canaries=RIDERS))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ledger = PrivacyLedger(folder / "ledger.db", epsilon_cap=50.0, delta_cap=0.5)
         ledger.authorise("run", [plan], delta=DELTA)

@@ -93,13 +93,15 @@ def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frame
     """
     from learning.learner import fit_private
     from privacy.audit.layer import CANARIES, AuditLayer
+    from privacy.audit.power import guesses_for
     from privacy.randomness import SecureRandom
 
     random = SecureRandom()
     before = _audit_path(site, request.run, request.stage, request.round - 1)
     audit = None
     if request.round == 1:
-        audit = AuditLayer.throw(CANARIES, random)
+        delta = admitted(site, request.run).delta
+        audit = AuditLayer.throw(CANARIES, random, guessed=guesses_for(plan, delta))
     elif before.exists():
         audit = AuditLayer.from_bytes(before.read_bytes())
     fit_private(

@@ -93,9 +93,9 @@ def _facts(plan: "DpPlan", delta: float) -> dict[str, Any]:
     import numpy as np
     from scipy.special import ndtr, ndtri
 
-    from privacy.audit.bounds import SIGNIFICANCE, Guesses, gaussian_bound, gaussian_mu, to_guess
+    from privacy.audit.bounds import SIGNIFICANCE, Guesses, gaussian_bound, gaussian_mu
     from privacy.audit.layer import CANARIES
-    from privacy.audit.power import share_caught
+    from privacy.audit.power import guesses_for, share_caught
     from privacy.mechanism import epsilon
 
     cost = epsilon([plan], delta)
@@ -110,7 +110,8 @@ def _facts(plan: "DpPlan", delta: float) -> dict[str, Any]:
     if not math.isfinite(cost):
         return facts
     mu = gaussian_mu(cost, delta)
-    best = Guesses(canaries=CANARIES, guessed=to_guess(CANARIES), right=to_guess(CANARIES))
+    r = guesses_for(plan, delta)
+    best = Guesses(canaries=CANARIES, guessed=r, right=r)
     return facts | {
         "epsilon_at_2_sites": epsilon([plan, plan], delta),
         "epsilon_at_3_sites": epsilon([plan, plan, plan], delta),

@@ -45,9 +45,10 @@ class Guesses:
 
 
 def to_guess(canaries: int) -> int:
-    """Return r for `canaries` canaries, fixed before any score is seen: few guesses where there are many canaries.
+    """Return r for `canaries` canaries where nothing is known of the plan, fixed before any score is seen.
 
-    A fifth of three hundred or more, two fifths of fewer: what gave the largest bounds of a Gaussian mechanism.
+    A fifth of three hundred or more, two fifths of fewer: what gave the largest bounds of one Gaussian step.
+    `privacy.audit.power.guesses_for` does better where the plan is known.
     """
     return max(1, round(canaries * (0.2 if canaries >= 300 else 0.4)))
 

@@ -44,20 +44,25 @@ class AuditLayer:
         total: per canary, the sum over steps of its noisy coordinate, `(m,)`.
         squares: the sum of the squares, `(m,)`.
         steps: steps taken so far.
+        guessed: r, how many coins will be guessed; fixed with the coins, before anything was scored.
     """
 
     included: NDArray[np.bool_]
     total: Floats
     squares: Floats
     steps: int = 0
+    guessed: int = 1
 
     @classmethod
-    def throw(cls, canaries: int, random: SecureRandom) -> "AuditLayer":
-        """Throw a fair coin for each of `canaries` canaries."""
+    def throw(cls, canaries: int, random: SecureRandom, *, guessed: int | None = None) -> "AuditLayer":
+        """Throw a fair coin for each of `canaries` canaries, `guessed` of which will be guessed."""
         if canaries < 1:
             raise ValueError(f"canaries={canaries} must be at least 1")
+        r = to_guess(canaries) if guessed is None else guessed
+        if not 1 <= r <= canaries:
+            raise ValueError(f"guessed={r} must be between 1 and the canaries={canaries}")
         coins = random.bernoulli(canaries, 0.5).astype(np.bool_)
-        return cls(included=coins, total=np.zeros(canaries), squares=np.zeros(canaries))
+        return cls(included=coins, total=np.zeros(canaries), squares=np.zeros(canaries), guessed=r)
 
     @property
     def size(self) -> int:
@@ -99,15 +104,14 @@ class AuditLayer:
 
     def guesses(self) -> dict[str, Guesses]:
         """Return the guesses by each statistic, r of them as fixed beforehand; all that may leave the site."""
-        r = to_guess(len(self.included))
-        return {name: guess(self.scores(name), self.included, guessed=r) for name in STATISTICS}
+        return {name: guess(self.scores(name), self.included, guessed=self.guessed) for name in STATISTICS}
 
     def to_bytes(self) -> bytes:
         """Return coins and scores as safetensors; they belong among what never leaves a site."""
         from safetensors.numpy import save
 
         columns = {"included": self.included, "total": self.total, "squares": self.squares}
-        return save({**columns, "steps": np.array([self.steps], np.int64)})
+        return save({**columns, "counts": np.array([self.steps, self.guessed], np.int64)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "AuditLayer":
@@ -119,5 +123,6 @@ class AuditLayer:
             included=found["included"],
             total=found["total"],
             squares=found["squares"],
-            steps=int(found["steps"][0]),
+            steps=int(found["counts"][0]),
+            guessed=int(found["counts"][1]),
         )

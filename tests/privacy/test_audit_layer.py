@@ -8,7 +8,7 @@ from scipy import stats
 from benchmarks.audit_self import CanaryLearner, cohort, plan_of
 from learning.learner import fit_private
 from privacy.audit.layer import BLOCKS, AuditLayer
-from privacy.audit.power import share_caught, simulated_scores
+from privacy.audit.power import guesses_for, share_caught, simulated_scores
 from privacy.mechanism import epsilon
 from privacy.randomness import SecureRandom
 
@@ -66,6 +66,7 @@ def test_coins_and_scores_survive_the_end_of_a_process() -> None:
     train(4, audit, steps=3)
     again = AuditLayer.from_bytes(audit.to_bytes())
     assert again.steps == audit.steps == 3
+    assert again.guessed == audit.guessed
     for name in ("included", "total", "squares"):
         assert np.array_equal(getattr(again, name), getattr(audit, name))
     assert again.guesses() == audit.guesses()
@@ -78,6 +79,14 @@ def test_the_control_is_certain_where_nothing_is_noised_and_silent_where_all_is_
     assert share_caught(plan, claimed, 1e-5, noise=0.1, **at) == 1
     assert share_caught(plan, claimed, 1e-5, noise=0.5, **at) == 1
     assert share_caught(plan, claimed, 1e-5, noise=1.0, **at) == 0
+
+
+def test_how_many_are_guessed_depends_on_the_plan_alone() -> None:
+    small, large = plan_of(1.0, 0.8), plan_of(1.0, 8.0)
+    assert guesses_for(small, 1e-5) < guesses_for(large, 1e-5)
+    assert guesses_for(small, 1e-5) == guesses_for(small, 1e-5)
+    with pytest.raises(ValueError, match="guessed=11"):
+        AuditLayer.throw(10, SecureRandom(), guessed=11)
 
 
 def test_a_statistic_nobody_registered_is_refused() -> None:
