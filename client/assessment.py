@@ -62,7 +62,14 @@ def attack(site: Site, request: Attack) -> Counts:
         members = site.frames(Split.MEMBERS, size=size)
         controls = site.frames(Split.CALIBRATION, Split.TEST, size=size)
         with threads(site.file.threads):
-            found = part.count(released, members, controls, random=SecureRandom(), formal=request.formal)
+            found = part.count(
+                released,
+                members,
+                controls,
+                random=SecureRandom(),
+                formal=request.formal,
+                public_subjects=site.file.public_subjects,
+            )
         return Counts(counts=_plain(asdict(found)))
 
     return site.outbox.answer(request, request.run, key, Counts, compute)

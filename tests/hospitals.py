@@ -119,7 +119,9 @@ class TinyAttack:
     def plans(self) -> list[LaplacePlan]:
         return [LaplacePlan(purpose="tiny_attack", epsilon=0.5)]
 
-    def count(self, released: Frames, members: Frames, controls: Frames, *, random: Any, formal: bool) -> TinyCounts:
+    def count(
+        self, released: Frames, members: Frames, controls: Frames, *, random: Any, formal: bool, public_subjects: int
+    ) -> TinyCounts:
         assert not set(members.subjects) & set(controls.subjects)
         noise = random.discrete_laplace(0.5) if formal else 0
         return TinyCounts(members=len(members.subjects) + noise, near=float(released.pixels.mean()), by_share=(0.5,))

@@ -36,7 +36,6 @@ from privacy.zero_learning import Noise, ZeroLearning
 
 POWER = 0.8
 COPY_LEVEL = 2
-COUNT_STEP = 10
 _FRAMES_AT_ONCE = 64
 
 
@@ -45,7 +44,8 @@ class DisclosureCounts:
     """What one site counted, all in subjects.
 
     Attributes:
-        members: members audited; in the FORMAL lane rounded down to tens and declared public.
+        members: members audited; in the FORMAL lane those of a cohort of the declared size, for the true number,
+            however it is rounded, tells at some sizes whether one patient is there.
         controls: controls audited, likewise.
         members_disclosed: members shown by the release, noised in the FORMAL lane.
         controls_disclosed: controls shown by the release, likewise.
@@ -117,7 +117,14 @@ class Disclosure:
         ]
 
     def count(
-        self, released: Frames, members: Frames, controls: Frames, *, random: SecureRandom, formal: bool
+        self,
+        released: Frames,
+        members: Frames,
+        controls: Frames,
+        *,
+        random: SecureRandom,
+        formal: bool,
+        public_subjects: int,
     ) -> DisclosureCounts:
         """Count at the site.
 
@@ -127,6 +134,7 @@ class Disclosure:
             controls: frames of the subjects that were not: calibration and test.
             random: source of the noise.
             formal: whether to add it, as `plans` charges it.
+            public_subjects: the declared public cohort size, which a formal answer states in place of the true one.
 
         Raises:
             ValueError: if a subject is member and control.
@@ -140,7 +148,8 @@ class Disclosure:
         sizes = [len(members.subjects), len(controls.subjects)]
         if formal:
             counts = [n + random.discrete_laplace(e) for n, e in zip(counts, self._epsilons(), strict=True)]
-            sizes = [n - n % COUNT_STEP for n in sizes]
+            trained = round(self.inclusion * public_subjects)
+            sizes = [trained, public_subjects - trained]
         return DisclosureCounts(
             members=sizes[0],
             controls=sizes[1],

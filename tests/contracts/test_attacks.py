@@ -1,10 +1,10 @@
 """What every attack must do, whoever wrote it; a new file in `privacy/attacks/` is tested here the moment it exists.
 
 An attack is a frozen config dataclass under a name in `ATTACKS`. At the site, `count(released, members, controls, *,
-random, formal)` returns a dataclass of plain numbers, which is all that leaves; `from_json` of that class reads it
-back. At the server, `judge(counts)` turns the counts of all sites into findings: `eps_lb` (0 where nothing was learnt),
-`p_value`, and `positive_control_detected`, without which no null result may pass. `plans()` says what a member is
-charged when `formal` adds noise.
+random, formal, public_subjects)` returns a dataclass of plain numbers, which is all that leaves; `from_json` of that
+class reads it back. At the server, `judge(counts)` turns the counts of all sites into findings: `eps_lb` (0 where
+nothing was learnt), `p_value`, and `positive_control_detected`, without which no null result may pass. `plans()` says
+what a member is charged when `formal` adds noise; the sizes beside it are then those of the declared cohort.
 
 The people here are smooth random fields, so no two resemble each other and a leak can only be a copy.
 """
@@ -54,7 +54,7 @@ def attack(request: pytest.FixtureRequest) -> Any:
 
 
 def _exactly(attack: Any, released: Frames, members: Frames = MEMBERS, controls: Frames = CONTROLS) -> Any:
-    return attack.count(released, members, controls, random=SecureRandom(), formal=False)
+    return attack.count(released, members, controls, random=SecureRandom(), formal=False, public_subjects=200)
 
 
 def test_it_finds_a_planted_leak(attack: Any) -> None:
@@ -85,7 +85,7 @@ def test_it_says_when_it_had_too_few_people_to_see_anything(attack: Any) -> None
 
 
 def test_what_leaves_a_site_is_numbers_and_survives_the_way(attack: Any) -> None:
-    counts = attack.count(INDEPENDENT, MEMBERS, CONTROLS, random=SecureRandom(), formal=True)
+    counts = attack.count(INDEPENDENT, MEMBERS, CONTROLS, random=SecureRandom(), formal=True, public_subjects=200)
     document = dataclasses.asdict(counts)
     assert all(type(value) in (int, float, bool) for value in document.values())
     assert type(counts).from_json(json.loads(json.dumps(document))) == counts
@@ -101,8 +101,18 @@ def test_what_it_costs_is_said_and_its_formal_counts_are_noised(attack: Any) -> 
     assert plans
     assert all(isinstance(plan, LaplacePlan) and plan.purpose for plan in plans)
     assert len({plan.purpose for plan in plans}) == len(plans)
-    runs = [attack.count(LEAK, MEMBERS, CONTROLS, random=SecureRandom(), formal=True) for _ in range(5)]
+    runs = [
+        attack.count(LEAK, MEMBERS, CONTROLS, random=SecureRandom(), formal=True, public_subjects=200) for _ in range(5)
+    ]
     assert len({json.dumps(dataclasses.asdict(run)) for run in runs}) > 1
+
+
+def test_formal_sizes_are_the_declared_ones_whoever_is_there(attack: Any) -> None:
+    fewer = MEMBERS.select(MEMBERS.subjects[1:])
+    told: dict[str, Any] = {"random": SecureRandom(), "formal": True, "public_subjects": 160}
+    whole, lacking = (attack.count(INDEPENDENT, people, CONTROLS, **told) for people in (MEMBERS, fewer))
+    assert (whole.members, whole.controls) == (lacking.members, lacking.controls)
+    assert whole.members + whole.controls == 160
 
 
 def test_exact_counts_do_not_depend_on_chance(attack: Any) -> None:

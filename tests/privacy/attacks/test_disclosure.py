@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def _release(pixels: NDArray[np.uint8]) -> Frames:
 
 
 def _exact(released: Frames, members: Frames, controls: Frames) -> DisclosureCounts:
-    return ATTACK.count(released, members, controls, random=SecureRandom(), formal=False)
+    return ATTACK.count(released, members, controls, random=SecureRandom(), formal=False, public_subjects=40)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_one_subject_changes_every_count_by_at_most_one(leaver: int) -> None:
     assert before.controls_disclosed == after.controls_disclosed
 
 
-def test_formal_counts_carry_noise_of_the_planned_size_and_declare_round_cohorts() -> None:
+def test_formal_counts_carry_noise_of_the_planned_size_and_state_declared_cohorts() -> None:
     members, controls = _cohorts(23)
     released = _release(_textures(5, seed=8))
     drawn: list[float] = []
@@ -153,7 +154,7 @@ def test_formal_counts_carry_noise_of_the_planned_size_and_declare_round_cohorts
             return 100
 
     exact = _exact(released, members, controls)
-    formal = ATTACK.count(released, members, controls, random=Spy(), formal=True)
+    formal = ATTACK.count(released, members, controls, random=Spy(), formal=True, public_subjects=40)
     spent = [plan.epsilon for plan in ATTACK.plans()]
     assert drawn == [spent[0], pytest.approx(sum(spent)), spent[1]]  # members, controls, copies
     assert sum(spent) == pytest.approx(1.0)
@@ -166,7 +167,8 @@ def test_formal_counts_carry_noise_of_the_planned_size_and_declare_round_cohorts
 def test_the_same_attack_run_formally_differs_from_run_to_run() -> None:
     members, controls = _cohorts(10)
     released = _release(_textures(5, seed=8))
-    runs = {ATTACK.count(released, members, controls, random=SecureRandom(), formal=True) for _ in range(6)}
+    told: dict[str, Any] = {"random": SecureRandom(), "formal": True, "public_subjects": 20}
+    runs = {ATTACK.count(released, members, controls, **told) for _ in range(6)}
     assert len(runs) > 1
 
 
