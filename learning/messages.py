@@ -133,7 +133,7 @@ class Train:
 class Guessed:
     """How well a site guessed the coins of its own canaries: counts that depend on coins and noise alone."""
 
-    guesses: Numbers
+    guesses: Annotated[Mapping[str, Any], schema.Tree(words=False, counts=True)]
 
 
 @request("query.guess", Guessed)

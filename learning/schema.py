@@ -94,6 +94,7 @@ class Tree:
     """A JSON object: settings on their way to a site. With `words` false it holds numbers and truth values only."""
 
     words: bool = True
+    counts: bool = False  # nothing but whole numbers from 0, each under a name of its own
     optional: bool = False
     rows: bool = False  # a list of objects instead of one
 
@@ -113,6 +114,9 @@ class Tree:
                 if not isinstance(key, str) or not ARRAY_NAME.fullmatch(key):
                     raise Malformed(f"{where} has a key that is no name")
                 self._walk(where, inner, depth - 1)
+        elif self.counts:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise Malformed(f"{where} holds something that is no count")
         elif isinstance(value, list | tuple):
             for inner in value:
                 self._walk(where, inner, depth - 1)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import messages, schema, wire
-from learning.messages import REPLIES, REQUESTS, Kept, Score, Train, Trained, decode, encode
+from learning.messages import REPLIES, REQUESTS, Guessed, Kept, Score, Train, Trained, decode, encode
 from learning.schema import Malformed
 from learning.wire import digest
 
@@ -101,6 +101,12 @@ def test_no_reply_can_carry_images_or_free_words() -> None:
             assert not (
                 isinstance(kind, schema.Text) and kind.pattern not in (r"[0-9a-f]{64}", r"[a-z0-9][a-z0-9_\-]{0,63}")
             )
+
+
+@pytest.mark.parametrize("said", [0.5, -1, True, None, "name", [1, 2], {"coins": [0, 1]}], ids=str)
+def test_guesses_are_counts_and_nothing_else(said: Any) -> None:
+    with pytest.raises(Malformed):
+        encode(Guessed(guesses={"sum": {"right": said}}))
 
 
 def test_every_field_of_every_message_has_a_kind() -> None:
