@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from cohorts.study import UNLABELLED, Clip, Cohort, SubjectKey, View
+from cohorts.study import ATRIUM, BACKGROUND, UNLABELLED, Clip, Cohort, SubjectKey, View
 
 VIEWS: tuple[View, ...] = (View.A2C, View.A4C, View.PLAX, View.PSAX)
+SAME_PLANE = {View.SAX: View.PSAX}  # cut the heart alike; what made the picture is the study's to say
 PHASES = ("ED", "ES")
 COLUMNS = ("pixels", "masks", "view", "phase", "lvef_percent", "subject")
 
@@ -24,8 +25,9 @@ class Frames:
 
     Attributes:
         pixels: uint8, `(n, size, size)`.
-        masks: uint8, `(n, size, size)`, labels of `Clip.masks`; all 255 where a frame has none.
-        view: index into `VIEWS`, `(n,)`, -1 where unknown.
+        masks: uint8, `(n, size, size)`: 0 background, 1 LV cavity, 2 myocardium, 3 left atrium, 255 unlabelled; what
+            else `Clip.masks` may name is background to networks of these three structures.
+        view: index into `VIEWS`, `(n,)`, -1 where unknown; a short axis is a short axis, in echo or resonance.
         phase: 0 for ED, 1 for ES, `(n,)`.
         lvef_percent: `(n,)`, NaN where unknown.
         subject: index into `subjects`, `(n,)`.
@@ -98,11 +100,12 @@ def _frame(clip: Clip, at: int, size: int) -> tuple[NDArray[np.uint8], NDArray[n
     pixels = resize(clip.pixels[at], size, nearest=False)
     if clip.masks is None:
         return pixels, np.full((size, size), UNLABELLED, np.uint8)
-    return pixels, resize(clip.masks[at], size, nearest=True)
+    mask = resize(clip.masks[at], size, nearest=True)
+    return pixels, np.where((mask > ATRIUM) & (mask != UNLABELLED), np.uint8(BACKGROUND), mask)
 
 
 def _view(clip: Clip) -> int:
-    return VIEWS.index(clip.view) if clip.view is not None else -1
+    return VIEWS.index(SAME_PLANE.get(clip.view, clip.view)) if clip.view is not None else -1
 
 
 def concatenate(parts: Sequence[Frames]) -> Frames:

@@ -127,7 +127,7 @@ def by_columns(
     """Send every subject to the first site whose rule takes it.
 
     Args:
-        columns: the index columns by raw subject identifier, `Manifest.raw_columns()`.
+        columns: the index columns by raw subject identifier, `Index.raw_columns()`.
         rules: tried in order; the last is usually without a condition.
         same_subject: groups of identifiers that are one person, who goes where the smallest identifier goes.
 

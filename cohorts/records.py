@@ -1,4 +1,4 @@
-"""What a table says of one file of grey values, before the file is opened; records become studies.
+"""What a table says of one file of grey values, before the file is opened; records become clips.
 
 Records are checked together: what one row cannot show, such as two ejection fractions for one study or one image under
 two people, a cohort can.
@@ -6,12 +6,14 @@ two people, a cohort can.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cohorts.decode import read_masks, read_pixels, size_of
-from cohorts.study import UNLABELLED, Clip, Origin, Study, StudyKey, SubjectKey, UnreadableStudy, View
+from cohorts.index import Source
+from cohorts.study import UNLABELLED, Clip, UnreadableStudy, View
 
 PHASES = ("ED", "ES")
 
@@ -79,22 +81,25 @@ def file_problems(records: Iterable[Record]) -> Iterator[UnreadableStudy]:
             yield problem
 
 
-def study_of(records: Iterable[Record], *, key: StudyKey, subject: SubjectKey, origin: Origin) -> Study:
-    """Decode the files of one study.
+def sources_of(records: Iterable[Record]) -> Iterator[Source]:
+    """Yield a source for every clip.
 
-    Records of one view with a phase become one clip of those frames, ED first; any other record is a clip of its own.
-    The two frames of such a pair do not follow each other, so they have no frame time.
-
-    Raises:
-        UnreadableStudy: a file cannot be decoded, or its frames do not fit the labels or each other.
+    Records of one study and view with a phase become one clip of those frames, ED first; any other record is a clip of
+    its own. The two frames of such a pair do not follow each other, so they have no frame time.
     """
-    clips: dict[tuple[View | None, str], list[Record]] = {}
-    labels: dict[str, float | str] = {}
+    clips: dict[tuple[str, View | None, str], list[Record]] = {}
     for record in records:
-        clips.setdefault((record.view, "" if record.phase else record.where), []).append(record)
-        if record.lvef_percent is not None:
-            labels["lvef_percent"] = record.lvef_percent
-    return Study(key=key, subject=subject, clips=tuple(map(_clip, clips.values())), origin=origin, labels=labels)
+        clips.setdefault((record.study, record.view, "" if record.phase else record.where), []).append(record)
+    for rows in clips.values():
+        lvef = next((row.lvef_percent for row in rows if row.lvef_percent is not None), None)
+        yield Source(
+            where=str(rows[0].image),
+            subject=rows[0].subject,
+            study=rows[0].study,
+            load=partial(_clip, rows),
+            labels={} if lvef is None else {"lvef_percent": lvef},
+            columns=rows[0].kept,
+        )
 
 
 def _clip(records: list[Record]) -> Clip:

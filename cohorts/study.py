@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 SubjectKey = NewType("SubjectKey", str)
 StudyKey = NewType("StudyKey", str)
 
-BACKGROUND, CAVITY, MYOCARDIUM, ATRIUM = 0, 1, 2, 3
+BACKGROUND, CAVITY, MYOCARDIUM, ATRIUM, RIGHT_VENTRICLE = 0, 1, 2, 3, 4
 STRUCTURES = {CAVITY: "left ventricular cavity", MYOCARDIUM: "myocardium", ATRIUM: "left atrium"}
 UNLABELLED = 255  # a mask value: nobody outlined this pixel
 
 
 class View(StrEnum):
-    """Standard echocardiographic view (ASE nomenclature)."""
+    """Standard view: of echocardiography (ASE nomenclature), and the short axis of cine magnetic resonance."""
 
     A2C = "A2C"
     A4C = "A4C"
     PLAX = "PLAX"
     PSAX = "PSAX"
+    SAX = "SAX"
 
 
 class Origin(StrEnum):
@@ -53,11 +54,13 @@ class Clip:
     Attributes:
         pixels: grey values, uint8, `(frames, height, width)`, probe at the top.
         view: the view, or `None` where it is not known.
-        masks: uint8, `(frames, height, width)`: 0 background, 1 LV cavity, 2 myocardium, 3 left atrium, 255 unlabelled.
+        masks: uint8, `(frames, height, width)`: 0 background, 1 LV cavity, 2 myocardium, 3 left atrium,
+            4 right ventricle, 255 unlabelled.
         ed_frame: index of end diastole, or `None`.
         es_frame: index of end systole, or `None`.
         frame_seconds: time from one frame to the next, in seconds.
         pixel_mm: height and width of one pixel in millimetres.
+        colour: the file was in colour, as colour Doppler is; `pixels` hold its luma.
     """
 
     pixels: NDArray[np.uint8]
@@ -67,6 +70,7 @@ class Clip:
     es_frame: int | None = None
     frame_seconds: float | None = None
     pixel_mm: tuple[float, float] | None = None
+    colour: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3 or self.pixels.dtype != np.uint8 or not self.pixels.size:
@@ -109,12 +113,14 @@ class Cohort:
         load: reads all studies of one subject from disk (or simulates them), each time anew.
         origin: what the studies are.
         columns: per subject, the index columns known without opening a pixel (used to partition into sites).
+        left_out: what the reader found and does not use, each with its reason.
     """
 
     subjects: tuple[SubjectKey, ...]
     load: Callable[[SubjectKey], tuple[Study, ...]]
     origin: Origin
     columns: Mapping[SubjectKey, Mapping[str, str]] = field(default_factory=dict)
+    left_out: tuple[UnreadableStudy, ...] = ()
 
     def __post_init__(self) -> None:
         for one, other in pairwise(self.subjects):
@@ -136,4 +142,5 @@ class Cohort:
             load=self.load,
             origin=self.origin,
             columns={s: c for s, c in self.columns.items() if s in kept},
+            left_out=self.left_out,
         )

@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from cohorts.study import UnreadableStudy
 
+HEADER_BYTES_MAX = 2**16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -80,6 +82,16 @@ def read_table(path: Path, *, columns: Collection[str], separator: str) -> tuple
     if not rows:
         raise UnreadableStudy(str(path), "has a header but no rows")
     return rows
+
+
+def header_of(path: Path, *, separator: str = ",") -> tuple[str, ...]:
+    """Return the column names of a CSV, none where there is no such table: to recognise a layout by, never raises."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline(HEADER_BYTES_MAX).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    return tuple(name.strip() for name in line.split(separator))
 
 
 def _check_header(path: Path, header: list[str], columns: Collection[str]) -> None:

@@ -55,7 +55,7 @@ def _phantoms(experiment: "Experiment", reader: str, folders: list[Path]) -> lis
 def _files(experiment: "Experiment", reader: str, folders: list[Path]) -> list[tuple[dict[str, Any], int]]:
     from cohorts import partition
 
-    if not hasattr(experiment.cohort, "raw_columns"):
+    if not hasattr(experiment.cohort, "index"):
         raise ValueError(f"cohort={reader} cannot be divided into simulated sites")
     if experiment.sites.rule not in partition.RULES:
         raise ValueError(f"sites.rule={experiment.sites.rule!r} is unknown; known: {', '.join(partition.RULES)}")
@@ -65,7 +65,7 @@ def _files(experiment: "Experiment", reader: str, folders: list[Path]) -> list[t
     cohort = dataclasses.replace(
         experiment.cohort, root=str(Path(experiment.cohort.root).resolve()), keep=kept, same_subject=tuple(same)
     )
-    divided = partition.by_columns(cohort.raw_columns(), rules, same_subject=same)
+    divided = partition.by_columns(cohort.index().raw_columns(), rules, same_subject=same)
     if missing := sorted({f.name for f in folders} ^ set(divided.sites)):
         raise ValueError(f"sites.names and the sites of rule {experiment.sites.rule!r} differ in: {', '.join(missing)}")
     found = []

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from cohorts import partition
 from cohorts.deidentify import Pseudonyms
+from cohorts.index import Index
 from cohorts.readers import READERS
-from cohorts.records import PHASES, Record, contradictions, file_problems, study_of
-from cohorts.study import Cohort, Origin, Study, SubjectKey, UnreadableStudy, View
-from cohorts.table import Row, read_table
+from cohorts.records import PHASES, Record, contradictions, file_problems, sources_of
+from cohorts.study import Cohort, Origin, UnreadableStudy, View
+from cohorts.table import Row, header_of, read_table
 
 
 @READERS("manifest")
@@ -94,52 +95,30 @@ class Manifest:
         if twice:
             raise ValueError(f"same_subject has {twice[0]!r} in two groups; join them")
 
+    def index(self) -> Index:
+        """Check the table, its labels and the headers of all files; with a `site`, of its subjects alone."""
+        try:
+            records, problems = self._records()
+        except UnreadableStudy as problem:
+            return Index(sources=(), problems=(problem,))
+        return Index(sources=tuple(sources_of(records)), problems=(*problems, *file_problems(records)))
+
     def read(self, *, pseudonyms: Pseudonyms) -> Cohort:
         """Index the cohort, and refuse it before training would: table, labels and headers of all files are checked.
 
         Raises:
             UnreadableStudy: the first problem, and how many others there are.
         """
-        records, problems = self._index()
-        problems += file_problems(records)
-        if problems:
-            others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise UnreadableStudy(problems[0].key, problems[0].reason + others)
-        people: dict[SubjectKey, dict[str, list[Record]]] = {}
-        for record in records:
-            studies = people.setdefault(pseudonyms.subject(record.person), {})
-            studies.setdefault(record.study, []).append(record)
-        columns = {pseudonyms.subject(record.person): record.kept for record in reversed(records)}
-        origin = Origin(self.origin)
+        return self.index().cohort(pseudonyms=pseudonyms, origin=Origin(self.origin), same_subject=self.same_subject)
 
-        def load(subject: SubjectKey) -> tuple[Study, ...]:
-            return tuple(
-                study_of(rows, key=pseudonyms.study(raw), subject=subject, origin=origin)
-                for raw, rows in people[subject].items()
-            )
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """Say whether `root` holds a labels.csv with the columns that are looked for unless others are named."""
+        return {"patient", "view", "phase", "image", "mask"} <= set(header_of(root / "labels.csv")) and not (
+            root / "manifest.json"
+        ).exists()
 
-        return Cohort(subjects=tuple(sorted(people)), load=load, origin=origin, columns=columns)
-
-    def problems(self) -> tuple[UnreadableStudy, ...]:
-        """Return everything that `read` would refuse: rows, contradictions between rows, headers of files."""
-        try:
-            records, problems = self._index()
-        except UnreadableStudy as problem:
-            return (problem,)
-        return (*problems, *file_problems(records))
-
-    def raw_columns(self) -> Mapping[str, Mapping[str, str]]:
-        """Return the kept columns by raw subject identifier: what `partition.by_columns` makes sites of.
-
-        Raises:
-            UnreadableStudy: the table or a label in it cannot be read.
-        """
-        records, problems = self._index()
-        if problems:
-            raise problems[0]
-        return {record.subject: record.kept for record in records}
-
-    def _index(self) -> tuple[list[Record], list[UnreadableStudy]]:
+    def _records(self) -> tuple[list[Record], list[UnreadableStudy]]:
         root = Path(self.root)
         if not self.root or not root.is_dir():
             raise UnreadableStudy(f"root={self.root!r}", "is not a folder; set it to where the table is")

@@ -46,9 +46,9 @@ class Phantom:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {bound}")
         if self.frames != 0 and self.frames < 2:
             raise ValueError(f"frames={self.frames} must be 0 or at least 2")
-        unknown = [v for v in self.views if v not in set(View)]
+        unknown = [v for v in self.views if v not in VIEWS]
         if unknown or not self.views:
-            raise ValueError(f"views={self.views} must be some of {', '.join(View)}")
+            raise ValueError(f"views={self.views} must be some of {', '.join(VIEWS)}")
 
     def read(self, *, pseudonyms: Pseudonyms) -> Cohort:
         """List the subjects; each is simulated when asked for, each time the same."""

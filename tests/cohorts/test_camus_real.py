@@ -27,7 +27,7 @@ def camus(**fields):
 
 @pytest.fixture(scope="module")
 def sites():
-    return by_columns(camus().raw_columns(), RULES["quality_and_rate"], same_subject=(TWINS,))
+    return by_columns(camus().index().raw_columns(), RULES["quality_and_rate"], same_subject=(TWINS,))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_every_image_has_a_view_a_phase_and_a_mask_of_the_four_labels(frames):
 
 def test_three_sites_differ_in_quality_and_frame_rate_and_lose_nobody(sites):
     assert {site: len(raws) for site, raws in sites.sites.items()} == {"site-a": 157, "site-b": 109, "site-c": 83}
-    columns = camus().raw_columns()
+    columns = camus().index().raw_columns()
     rate = {s: np.mean([float(columns[raw]["frame_rate_hz_4ch"]) for raw in sites.sites[s]]) for s in sites.sites}
     assert rate["site-b"] - rate["site-c"] > 3
     quality = {s: {columns[raw]["image_quality_4ch"] for raw in sites.sites[s]} for s in sites.sites}

@@ -131,7 +131,7 @@ def test_a_site_reads_its_own_subjects_and_does_not_look_at_the_others(folder, t
     root, _ = folder
     (root / "p4/2CH_ED.png").unlink()
     manifest = Manifest(root=str(root), keep=("quality",))
-    sites = partition.by_column(manifest.raw_columns(), "quality", same_subject=(["p2", "p3"],))
+    sites = partition.by_column(manifest.index().raw_columns(), "quality", same_subject=(["p2", "p3"],))
     assert sites.sites == {"Good": ("p1", "p2", "p3"), "Poor": ("p4",)}
     path = tmp_path_factory.mktemp("site") / "subjects.json"
     sites.only("Good").write(path)
@@ -390,17 +390,17 @@ def test_the_first_problem_is_named_and_the_others_are_counted(folder):
     (root / "p1/2CH_ED.png").unlink()
     write_table(root, rows)
     refused(root, r"line 7: view='5CH' is no view; .* \(and 2 more\)$")
-    problems = Manifest(root=str(root)).problems()
+    problems = Manifest(root=str(root)).index().problems
     assert [type(problem) for problem in problems] == [UnreadableStudy] * 3
     assert problems[2].reason == "no such file"
     shutil.rmtree(root)
-    assert [problem.reason for problem in Manifest(root=str(root)).problems()] == [
+    assert [problem.reason for problem in Manifest(root=str(root)).index().problems] == [
         "is not a folder; set it to where the table is"
     ]
 
 
 def test_a_sound_cohort_has_no_problems(folder):
-    assert Manifest(root=str(folder[0])).problems() == ()
+    assert Manifest(root=str(folder[0])).index().problems == ()
 
 
 def test_a_partition_of_another_table_is_refused(folder):

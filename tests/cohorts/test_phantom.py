@@ -97,7 +97,7 @@ def test_a_subject_does_not_depend_on_how_many_there_are(n, seed):
 
 
 @pytest.mark.parametrize("size", [64, 128])
-@pytest.mark.parametrize("view", list(View))
+@pytest.mark.parametrize("view", VIEWS)
 def test_every_structure_is_one_piece_and_the_cavity_opens_at_the_valve_only(view, size):
     shapes = simulate.conditions(60, seed=7, size=size, views=(view,))
     assert shapes.masks.max() <= ATRIUM
@@ -114,7 +114,7 @@ def test_every_structure_is_one_piece_and_the_cavity_opens_at_the_valve_only(vie
 
 
 def test_the_ventricle_is_larger_at_end_diastole():
-    frames = simulate.stills(40, seed=2, size=48, views=tuple(View))
+    frames = simulate.stills(40, seed=2, size=48, views=VIEWS)
     area = (frames.masks == CAVITY).sum(axis=(1, 2)).reshape(-1, 2)
     assert (frames.phase == np.tile([0, 1], len(area))).all()
     assert (area[:, 0] > area[:, 1]).all()

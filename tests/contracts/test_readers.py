@@ -6,7 +6,10 @@ A reader turns one format of files into a `Cohort`. It is one file, `cohorts/rea
     @dataclass(frozen=True, slots=True, kw_only=True)
     class MyFormat:
         root: str = ""                      # every field public, simple, with a default: YAML fills it, records show it
+        def index(self) -> Index: ...       # names, tables and headers; every problem at once; no pixel
         def read(self, *, pseudonyms: Pseudonyms) -> Cohort: ...
+        @staticmethod
+        def recognises(root: Path) -> bool: ...     # only where the layout is unmistakable
 
 It is found by its name, `cohort=<name>` selects it, and everything below holds it to this contract:
 
@@ -18,45 +21,38 @@ It is found by its name, `cohort=<name>` selects it, and everything below holds 
 - A subject is a person. Studies of one person under two identifiers are one subject.
 - What is not known is `None` or absent: views, phases and labels are never guessed. Quantities end in their unit.
 
-Then add a line to `BUILDERS`: a function that writes a tiny cohort of your format and returns your config for it.
+Then add `builders/<name>.py` with `build(folder)`: it writes a tiny cohort of your format and returns your config.
 """
 
-import csv
 import dataclasses
+import importlib.util
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from PIL import Image
 
 from cohorts.deidentify import Pseudonyms
 from cohorts.frames import gather
+from cohorts.partition import Partition
 from cohorts.readers import READERS
 from cohorts.study import Clip, Cohort, Study, SubjectKey, UnreadableStudy
 
 KEY, OTHER_KEY = b"the key of site a stays there", b"the key of site b stays there"
 
 
-def manifest(folder):
-    rng = np.random.default_rng(0)
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["patient", "view", "phase", "image", "mask", "ef_reported"])
-        for row in ((p, v, ph) for p in ("p1", "p2", "p3") for v in ("2CH", "4CH") for ph in ("ED", "ES")):
-            image, mask = ("_".join(row) + end for end in (".png", "_gt.png"))
-            Image.fromarray(rng.integers(0, 256, (9, 7), dtype=np.uint8)).save(folder / image)
-            Image.fromarray(rng.integers(0, 4, (9, 7), dtype=np.uint8)).save(folder / mask)
-            writer.writerow([*row, image, mask, 55])
-    return READERS["manifest"](root=str(folder))
+BUILDERS = {path.stem: path for path in sorted((Path(__file__).parent / "builders").glob("*.py"))}
 
 
-def phantom(folder):
-    return READERS["phantom"](subjects=2, seed=7, size=32, frames=3, studies_per_subject=2)
+def build(name, folder):
+    """Run the builder of `name`, found by its file name like the reader itself."""
+    spec = importlib.util.spec_from_file_location(f"builder_of_{name}", BUILDERS[name])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.build(folder)
 
 
-BUILDERS = {"manifest": manifest, "phantom": phantom}
 readers = pytest.mark.parametrize("name", [n for n in READERS if READERS[n].__module__.startswith("cohorts.")])
 file_readers = pytest.mark.parametrize(
     "name", [name for name in READERS if "root" in {field.name for field in dataclasses.fields(READERS[name])}]
@@ -65,7 +61,7 @@ file_readers = pytest.mark.parametrize(
 
 @pytest.fixture
 def config(name, tmp_path):
-    return BUILDERS[name](tmp_path)
+    return build(name, tmp_path)
 
 
 def read(config, key=KEY) -> Cohort:
@@ -82,7 +78,7 @@ def clips_of(cohort) -> list[Clip]:
 
 @readers
 def test_a_reader_can_be_built_here(name):
-    assert name in BUILDERS, f"write a builder for {name!r} in {Path(__file__).name}"
+    assert name in BUILDERS, f"write tests/contracts/builders/{name}.py with build(folder) -> config"
 
 
 @readers
@@ -154,7 +150,7 @@ def test_clips_and_labels_keep_their_bounds(config):
         assert clip.pixels.max() > clip.pixels.min()
         if clip.masks is not None:
             assert clip.masks.shape == clip.pixels.shape
-            assert set(np.unique(clip.masks)) <= {0, 1, 2, 3, 255}
+            assert set(np.unique(clip.masks)) <= {0, 1, 2, 3, 4, 255}
         for at in (clip.ed_frame, clip.es_frame):
             assert at is None or 0 <= at < len(clip.pixels)
     for study in studies_of(cohort):
@@ -183,6 +179,46 @@ def test_a_missing_root_is_refused_in_one_line_when_it_is_read(name, config, tmp
     with pytest.raises(UnreadableStudy, match="gone") as caught:
         read(gone)
     assert "\n" not in str(caught.value)
+
+
+@file_readers
+def test_the_index_names_every_clip_and_no_problem(config):
+    index = config.index()
+    assert not index.problems
+    assert len(index.sources) == len(clips_of(read(config)))
+    assert all(source.where and "\n" not in source.where for source in index.sources)
+
+
+@file_readers
+def test_a_folder_of_this_layout_is_recognised_by_this_reader_alone(name, config):
+    root = Path(config.root)
+    assert READERS[name].recognises(root)
+    others = [other for other in READERS if other != name and hasattr(READERS[other], "recognises")]
+    assert [other for other in others if READERS[other].recognises(root)] == []
+
+
+@file_readers
+def test_nothing_is_recognised_where_there_is_nothing(name, tmp_path):
+    assert not READERS[name].recognises(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    assert not READERS[name].recognises(tmp_path / "empty")
+    (tmp_path / "file").write_text("not a folder")
+    assert not READERS[name].recognises(tmp_path / "file")
+
+
+@file_readers
+def test_a_partition_keeps_the_subjects_of_its_site(config, tmp_path):
+    here, *others = sorted(config.index().raw_columns())
+    path = tmp_path / "partition.json"
+    Partition(sites={"here": (here,), "there": tuple(others)}).write(path)
+    cohort = read(dataclasses.replace(config, subjects_file=str(path), site="here"))
+    assert cohort.subjects == (Pseudonyms(KEY).subject(here),)
+
+
+@file_readers
+def test_two_identifiers_of_one_person_are_one_subject(config):
+    first, second, *others = sorted(config.index().raw_columns())
+    assert len(read(dataclasses.replace(config, same_subject=([first, second],))).subjects) == 1 + len(others)
 
 
 @file_readers
