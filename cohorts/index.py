@@ -48,6 +48,10 @@ class Index:
     problems: tuple[UnreadableStudy, ...] = ()
     left_out: tuple[UnreadableStudy, ...] = ()
 
+    def all_problems(self) -> tuple[UnreadableStudy, ...]:
+        """Return everything for which `cohort` would refuse: of single files, and of what two of them say."""
+        return (*self.problems, *_contradictions(self.sources))
+
     def raw_columns(self) -> Mapping[str, Mapping[str, str]]:
         """Return the columns by the hospital's subject identifier: what partitions are made of.
 

@@ -43,6 +43,7 @@ class Record:
     es_frame: int | None
     frame_seconds: float | None
     pixel_mm: float | None
+    words: Mapping[str, str]
     kept: Mapping[str, str]
 
 
@@ -97,7 +98,7 @@ def sources_of(records: Iterable[Record]) -> Iterator[Source]:
             subject=rows[0].subject,
             study=rows[0].study,
             load=partial(_clip, rows),
-            labels={} if lvef is None else {"lvef_percent": lvef},
+            labels={**rows[0].words, **({} if lvef is None else {"lvef_percent": lvef})},
             columns=rows[0].kept,
         )
 

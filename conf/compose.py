@@ -56,6 +56,29 @@ def compose(overrides: Sequence[str], *, groups: Mapping[str, Registry]) -> tupl
     return experiment, digest(to_json(experiment, groups=groups))
 
 
+def compose_part(registry: Registry, name: str, settings: Sequence[str]) -> Any:
+    """Return the part `name` of `registry` with `settings`, each NAME=VALUE; lists and maps as YAML: `keep=[a,b]`.
+
+    Raises:
+        UsageError: an unknown part or setting, or a value of the wrong type or out of bounds.
+    """
+    if name not in list(registry):
+        _unknown(registry.kind, name, list(registry))
+    node = _thawed(registry[name])
+    dotted = []
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"{setting!r} is no override: write NAME=VALUE")
+        if key.split(".")[0] not in node:
+            _unknown("setting", key, map(str, node))
+        dotted.append(f"{key}={value or repr('')}")  # to YAML an empty value is none, to whoever typed it an empty word
+    try:
+        return _freeze(OmegaConf.merge(node, OmegaConf.from_dotlist(dotted)), "")
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UsageError(_first_line(error)) from error
+
+
 def to_json(experiment: Experiment, *, groups: Mapping[str, Registry]) -> str:
     """Return `experiment` as canonical JSON; `from_json(to_json(e)) == e`. A part is `{its name: its fields}`."""
 

@@ -27,6 +27,10 @@ prior_app = typer.Typer(
     name="prior", help="Make the public priors again, from simulated hearts only.", no_args_is_help=True
 )
 app.add_typer(prior_app)
+cohort_app = typer.Typer(
+    name="cohort", help="A folder of studies: what is wrong with it, what is in it.", no_args_is_help=True
+)
+app.add_typer(cohort_app)
 site_app = typer.Typer(
     name="site", help="One hospital: its account, and what partners saw of it.", no_args_is_help=True
 )
@@ -146,6 +150,50 @@ def prior_train(
     from pericard import prior as command
 
     return _until_stopped(lambda: command.train(out, device))
+
+
+Studies = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the studies.")]
+Reader = Annotated[
+    str | None, typer.Option("--reader", "-r", metavar="NAME", help="Its layout; known by itself if unmistakable.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="Settings of the reader: subject=patient_id")
+]
+
+
+@cohort_app.command("check")
+def cohort_check(
+    folder: Studies,
+    settings: Settings = None,
+    reader: Reader = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the JSON here, too.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Name everything that is wrong with a folder of studies at once, worst first, with what to do about it.
+
+    Exit code 0 where nothing does harm, 1 where identities or labels are wrong, 5 where a run would be refused.
+    """
+    from pericard import cohort as command
+
+    return _until_stopped(
+        lambda: command.check(folder, reader=reader, settings=settings or [], out=out, as_json=as_json)
+    )
+
+
+@cohort_app.command("describe")
+def cohort_describe(
+    folder: Studies,
+    settings: Settings = None,
+    reader: Reader = None,
+    picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a contact sheet of the clips.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Count subjects, studies, views and labels, and say how their numbers are spread."""
+    from pericard import cohort as command
+
+    return _until_stopped(
+        lambda: command.describe(folder, reader=reader, settings=settings or [], picture=picture, as_json=as_json)
+    )
 
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the site.", exists=True, file_okay=False)]

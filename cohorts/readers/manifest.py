@@ -42,6 +42,7 @@ class Manifest:
         frame_rate_hz: column of the acquired frame rate; without it a video's container is believed.
         pixel_mm: column of the side of a pixel in millimetres.
         view_names: the table's words for views; `A2C` and its like need no entry.
+        labels: words known of a study, by the name they get: `labels.diagnosis=COLUMN`; blank cells are not known.
         same_subject: groups of raw identifiers that are one person.
         keep: columns to index: known without opening a file, constant in a subject.
         subjects_file: a partition of `cohorts.partition`; only its subjects at `site` are read.
@@ -66,6 +67,7 @@ class Manifest:
     frame_rate_hz: str = ""
     pixel_mm: str = ""
     view_names: dict[str, str] = field(default_factory=lambda: {"2CH": "A2C", "4CH": "A4C"})
+    labels: dict[str, str] = field(default_factory=dict)
     same_subject: tuple[list[str], ...] = ()
     keep: tuple[str, ...] = ()
     subjects_file: str = ""
@@ -141,7 +143,16 @@ class Manifest:
 
     def _columns(self) -> tuple[str, ...]:
         labels = (self.view, self.phase, self.mask, self.lvef, self.ed_frame, self.es_frame)
-        return (self.subject, self.study, self.image, *labels, self.frame_rate_hz, self.pixel_mm, *self.keep)
+        return (
+            self.subject,
+            self.study,
+            self.image,
+            *labels,
+            self.frame_rate_hz,
+            self.pixel_mm,
+            *self.labels.values(),
+            *self.keep,
+        )
 
     def _record(self, row: Row, root: Path, same: Mapping[str, str]) -> Record:
         subject = row.required(self.subject)
@@ -163,6 +174,7 @@ class Manifest:
             es_frame=row.index(self.es_frame),
             frame_seconds=1 / rate if rate else None,
             pixel_mm=row.number(self.pixel_mm, 1e-3, 1e2),
+            words={name: row.text(column) for name, column in self.labels.items() if row.text(column)},
             kept={column: row.text(column) for column in self.keep},
         )
 
