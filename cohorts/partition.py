@@ -1,4 +1,4 @@
-"""One data set becomes several simulated sites, by what is written beside its studies, never at random.
+"""One data set becomes several simulated sites: by what is written beside its studies, or with a skew that is said.
 
 Real sites differ in who comes and in what the machine does; a random partition has neither and flatters whatever is
 federated over it (Rieke et al. 2020, doi:10.1038/s41746-020-00323-1). Rules are data, tried in order; a person's
@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cohorts.study import UnreadableStudy
 
@@ -161,6 +164,97 @@ def by_column(
     values = sorted({cells[column] for cells in columns.values()})
     rules = [SiteRule(site=value, where=(Condition(column=column, one_of=(value,)),)) for value in values]
     return by_columns(columns, rules, same_subject=same_subject)
+
+
+def by_dirichlet(
+    columns: Mapping[str, Mapping[str, str]],
+    column: str,
+    *,
+    sites: Sequence[str],
+    alpha: float,
+    seed: int,
+    same_subject: Sequence[Sequence[str]] = (),
+) -> Partition:
+    """Skew labels: of every value of `column`, sites get shares drawn from a Dirichlet distribution.
+
+    Hsu, Qi and Brown 2019, arXiv:1909.06335. A small `alpha` gives each label to few sites, a large one to all alike.
+    The same arguments give the same partition.
+
+    Args:
+        columns: the index columns by raw subject identifier.
+        column: whose values are shared out.
+        sites: their names.
+        alpha: concentration, > 0.
+        seed: of the shares and of who goes where.
+        same_subject: groups of identifiers that are one person, who goes as one.
+
+    Raises:
+        ValueError: an argument out of bounds, a subject without a value, or fewer people than sites.
+    """
+    people = _people(columns, same_subject)
+    blank = [raw for raw in people if not columns[raw].get(column)]
+    if blank:
+        raise ValueError(f"subject {blank[0]!r} has no {column!r} to share out by")
+    dice = np.random.default_rng(seed)
+    shared: dict[str, list[str]] = {site: [] for site in sites}
+    for value in sorted({columns[raw][column] for raw in people}):
+        those = [raw for raw in people if columns[raw][column] == value]
+        _share_out(those, _shares(len(sites), alpha, dice), shared, dice)
+    return _settled(shared, people)
+
+
+def by_quantity(
+    columns: Mapping[str, Mapping[str, str]],
+    *,
+    sites: Sequence[str],
+    alpha: float,
+    seed: int,
+    same_subject: Sequence[Sequence[str]] = (),
+) -> Partition:
+    """Skew sizes alone: sites get shares of all people drawn from one Dirichlet distribution.
+
+    Li et al. 2022, arXiv:2102.02079, section IV. Arguments and errors as of `by_dirichlet`.
+    """
+    people = _people(columns, same_subject)
+    dice = np.random.default_rng(seed)
+    shared: dict[str, list[str]] = {site: [] for site in sites}
+    _share_out(list(people), _shares(len(sites), alpha, dice), shared, dice)
+    return _settled(shared, people)
+
+
+def _people(columns: Mapping[str, object], same_subject: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Return the identifiers of every person, by the smallest of them."""
+    first = {raw: min(here) for group in same_subject if (here := set(group) & set(columns)) for raw in here}
+    people: dict[str, list[str]] = {}
+    for raw in sorted(columns):
+        people.setdefault(first.get(raw, raw), []).append(raw)
+    return people
+
+
+def _shares(n: int, alpha: float, dice: np.random.Generator) -> NDArray[np.float64]:
+    if n < 1 or not 0 < alpha < np.inf:
+        raise ValueError(f"alpha={alpha} must be greater than 0 and finite, and sites at least one, not {n}")
+    return dice.dirichlet(np.full(n, alpha))
+
+
+def _share_out(
+    people: list[str], shares: NDArray[np.float64], shared: Mapping[str, list[str]], dice: np.random.Generator
+) -> None:
+    """Deal `people` in random order, each site the part of `shares` that is its own."""
+    order = [people[i] for i in dice.permutation(len(people))]
+    ends = np.rint(np.cumsum(shares) * len(order)).astype(int)
+    for site, start, end in zip(shared, [0, *ends[:-1]], ends, strict=True):
+        shared[site].extend(order[start:end])
+
+
+def _settled(shared: Mapping[str, list[str]], people: Mapping[str, list[str]]) -> Partition:
+    """Let no site stay empty, where there are people enough: the largest gives one of its own."""
+    if len(people) < len(shared):
+        raise ValueError(f"{len(people)} people cannot make {len(shared)} sites; each needs at least one")
+    for those in shared.values():
+        if not those:
+            those.append(max(shared.values(), key=len).pop())
+    return Partition(sites={site: tuple(raw for who in those for raw in people[who]) for site, those in shared.items()})
 
 
 def _partition(content: object) -> Partition:

@@ -6,6 +6,7 @@
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -193,6 +194,47 @@ def cohort_describe(
 
     return _until_stopped(
         lambda: command.describe(folder, reader=reader, settings=settings or [], picture=picture, as_json=as_json)
+    )
+
+
+class Division(StrEnum):
+    """How one data set becomes several simulated sites."""
+
+    COLUMN = "column"
+    DIRICHLET = "dirichlet"
+    QUANTITY = "quantity"
+
+
+@cohort_app.command("divide")
+def cohort_divide(
+    folder: Studies,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the partition is written.")],
+    settings: Settings = None,
+    reader: Reader = None,
+    by: Annotated[Division, typer.Option(help="A site per value; labels skewed; sizes skewed.")] = Division.COLUMN,
+    column: Annotated[str, typer.Option(metavar="NAME", help="Of the cohort, for column and dirichlet.")] = "",
+    sites: Annotated[int, typer.Option(metavar="K", min=1, max=26, help="For dirichlet and quantity.")] = 3,
+    alpha: Annotated[float, typer.Option(metavar="α", help="Small is skewed, large is even.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of who goes where.", min=0)] = 0,
+) -> int:
+    """Divide one data set into simulated sites, person by person; the file can be used again by others.
+
+    It holds the identifiers of the data set: keep it where the studies are.
+    """
+    from pericard import cohort as command
+
+    return _until_stopped(
+        lambda: command.divide(
+            folder,
+            reader=reader,
+            settings=settings or [],
+            by=by.value,
+            column=column,
+            sites=sites,
+            alpha=alpha,
+            seed=seed,
+            out=out,
+        )
     )
 
 

@@ -83,6 +83,40 @@ def describe(folder: Path, *, reader: str | None, settings: Sequence[str], pictu
     return Exit.PASS if index.sources and not (index.problems or unreadable) else Exit.UNREADABLE
 
 
+def divide(
+    folder: Path,
+    *,
+    reader: str | None,
+    settings: Sequence[str],
+    by: str,
+    column: str,
+    sites: int,
+    alpha: float,
+    seed: int,
+    out: Path,
+) -> int:
+    """Write a partition of `folder` into simulated sites, which `subjects_file` of any reader takes."""
+    from cohorts import partition
+    from conf.compose import UsageError
+
+    _, config = _reader(folder, reader, settings)
+    columns, same = config.index().raw_columns(), config.same_subject
+    names = [f"site-{chr(ord('a') + k)}" for k in range(sites)]
+    try:
+        if by == "column":
+            divided = partition.by_column(columns, column, same_subject=same)
+        elif by == "dirichlet":
+            divided = partition.by_dirichlet(columns, column, sites=names, alpha=alpha, seed=seed, same_subject=same)
+        else:
+            divided = partition.by_quantity(columns, sites=names, alpha=alpha, seed=seed, same_subject=same)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    divided.write(out)
+    for site, subjects in divided.sites.items():
+        sys.stdout.write(f"{site}  {len(subjects)} subjects\n")
+    return Exit.PASS
+
+
 def summary(index: "Index", seen: Sequence["Seen"]) -> dict[str, Any]:
     """Return what a folder holds, as plain values."""
     import numpy as np

@@ -1,11 +1,21 @@
 import json
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohorts import partition
-from cohorts.partition import RULES, Condition, Partition, SiteRule, by_column, by_columns
+from cohorts.partition import (
+    RULES,
+    Condition,
+    Partition,
+    SiteRule,
+    by_column,
+    by_columns,
+    by_dirichlet,
+    by_quantity,
+)  # fmt: skip
 from cohorts.study import UnreadableStudy
 
 GOOD_FIRST = (
@@ -147,3 +157,66 @@ def test_a_broken_partition_file_is_refused_by_name(tmp_path, text, reason):
 def test_a_missing_partition_file_is_refused_by_name(tmp_path):
     with pytest.raises(UnreadableStudy, match="no such partition file"):
         partition.read(tmp_path / "partition.json")
+
+
+def people(n, values=("a", "b", "c")):
+    return {f"p{k:03d}": {"label": values[k % len(values)]} for k in range(n)}
+
+
+SITES = ("north", "south", "east", "west")
+
+
+@given(
+    n=st.integers(4, 60),
+    alpha=st.floats(0.01, 100),
+    seed=st.integers(0, 2**32),
+    twins=st.lists(st.integers(0, 3), max_size=3, unique=True),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_skewed_partition_loses_nobody_parts_nobody_and_leaves_no_site_empty(n, alpha, seed, twins):
+    same = [[f"p{k:03d}" for k in twins]] if len(twins) > 1 and n - len(twins) + 1 >= 4 else []
+    for divided in (
+        by_dirichlet(people(n), "label", sites=SITES, alpha=alpha, seed=seed, same_subject=same),
+        by_quantity(people(n), sites=SITES, alpha=alpha, seed=seed, same_subject=same),
+    ):
+        assert sorted(raw for raws in divided.sites.values() for raw in raws) == sorted(people(n))
+        assert set(divided.sites) == set(SITES)
+        for group in same:
+            assert sum(bool(set(group) & set(raws)) for raws in divided.sites.values()) == 1
+
+
+def test_the_same_seed_gives_the_same_sites_and_another_seed_others():
+    one, same, other = (by_dirichlet(people(60), "label", sites=SITES, alpha=0.5, seed=s) for s in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def labels_at(divided, columns):
+    return np.array([[sum(columns[r]["label"] == v for r in raws) for v in "abc"] for raws in divided.sites.values()])
+
+
+def test_a_small_alpha_parts_the_labels_and_a_large_one_mixes_them():
+    columns = people(600)
+    apart, mixed = (
+        labels_at(by_dirichlet(columns, "label", sites=SITES, alpha=a, seed=4), columns) for a in (0.05, 1000)
+    )
+    assert (apart.max(0) / apart.sum(0)).min() > 0.6
+    assert (mixed.max(0) / mixed.sum(0)).max() < 0.3
+
+
+def test_quantity_skew_changes_sizes_and_not_who_comes():
+    columns = people(600)
+    divided = by_quantity(columns, sites=SITES, alpha=0.5, seed=1)
+    counts = labels_at(divided, columns)
+    assert counts.sum(1).max() > 2 * counts.sum(1).min()
+    shares = counts / counts.sum(1, keepdims=True)
+    assert np.abs(shares[counts.sum(1) > 60] - 1 / 3).max() < 0.12
+
+
+def test_a_skew_that_cannot_be_is_refused_with_the_bound():
+    with pytest.raises(ValueError, match=r"alpha=0 must be greater than 0"):
+        by_quantity(people(9), sites=SITES, alpha=0, seed=1)
+    with pytest.raises(ValueError, match="3 people cannot make 4 sites"):
+        by_quantity(people(3), sites=SITES, alpha=1, seed=1)
+    with pytest.raises(ValueError, match=r"'p000' has no 'device' to share out by"):
+        by_dirichlet(people(9), "device", sites=SITES, alpha=1, seed=1)
