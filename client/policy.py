@@ -14,7 +14,7 @@ import yaml
 from learning.messages import Code, Refusal
 from privacy.caps import Caps, Limits, Terms
 from privacy.charge import BASIC
-from privacy.mechanism import DpPlan, Plan
+from privacy.mechanism import MODES, DpPlan, Plan
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
 INSTALLED = "installed"
@@ -148,6 +148,7 @@ class SiteFile:
         public_subjects: declared, rounded number of subjects; the only size that leaves.
         threads: of torch; equal threads give equal bits.
         policy: what may run.
+        engine: how per-subject gradients are taken, a mode of `privacy.gradients`; all give the same to 1e-5.
     """
 
     name: str
@@ -155,6 +156,7 @@ class SiteFile:
     public_subjects: int
     threads: int
     policy: Policy
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -164,6 +166,8 @@ class SiteFile:
         for name in ("public_subjects", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.engine not in MODES:
+            raise ValueError(f"engine={self.engine!r} must be one of {', '.join(MODES)}")
 
 
 def read_site_file(path: Path) -> SiteFile:
@@ -190,3 +194,4 @@ class _Rest:
     public_subjects: int
     threads: int
     policy: Policy
+    engine: str = "auto"

@@ -113,6 +113,7 @@ def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frame
         learning_rate=request.learning_rate,
         random=random,
         audit=audit,
+        mode=site.file.engine,
     )
     if audit is not None:  # an exchange whose past is lost is not audited: its training stays without a finding
         after = _audit_path(site, request.run, request.stage, request.round)

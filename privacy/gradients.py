@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from privacy.bookkeeping import BookKeeping, without_rule
 from privacy.contributions import Contribution, Rows
 from privacy.dp_safety import unsafe_for_dp
-from privacy.mechanism import DpPlan
+from privacy.mechanism import MODES, DpPlan
 from privacy.opacus_hooks import OpacusHooks
 from privacy.randomness import SecureRandom
 
-MODES = ("auto", "bookkeeping", "hooks")
 # Round-off left to the clip: neither a row scaled in float32 nor a sum of products in float32 exceeds the norm it was
 # scaled to.
 _CLIP_MARGIN = 1 - 4e-6

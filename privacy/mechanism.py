@@ -17,6 +17,7 @@ from privacy.accounting import Composition, pld_epsilon, prv_epsilon, rdp_epsilo
 from privacy.randomness import SecureRandom
 
 UNIT = "subject"
+MODES = ("auto", "bookkeeping", "hooks")  # of `privacy.gradients`: how, never what
 RELATION = "add_or_remove_one"
 Accountant: TypeAlias = Literal["pld", "rdp", "prv"]
 

@@ -78,6 +78,7 @@ def changed(folder: Path, *path: str, value: Any) -> Path:
         (("policy", "account", "officer"), "AAAA", "32 bytes in base64"),
         (("name",), "../x", "must match"),
         (("public_subjects",), 0, "public_subjects=0"),
+        (("engine",), "ghost", "engine='ghost' must be one of auto, bookkeeping, hooks"),
         (("cohort",), [1], "'cohort'"),
         (("cohort", "reader"), None, "must name its reader"),
     ],

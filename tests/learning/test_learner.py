@@ -76,6 +76,25 @@ def test_two_runs_never_have_the_same_noise():
     assert _moved(plan, _frames(10)) != _moved(plan, _frames(10))
 
 
+def test_every_engine_moves_the_parameters_alike():
+    moved = []
+    for mode in ("auto", "bookkeeping", "hooks"):
+        learner = Mean()
+        fit_private(
+            learner,
+            _frames(6),
+            _plan(),
+            steps=2,
+            public_subjects=6,
+            learning_rate=0.1,
+            random=SecureRandom(),
+            mode=mode,
+        )
+        moved.append(torch.cat([p.detach().flatten() for p in learner.module.parameters()]))
+    assert torch.allclose(moved[0], moved[1], atol=1e-5)
+    assert torch.allclose(moved[0], moved[2], atol=1e-5)
+
+
 def test_the_module_is_given_back_without_hooks():
     learner = Mean()
     fit_private(learner, _frames(3), _plan(), steps=1, public_subjects=3, learning_rate=0.1, random=SecureRandom())
