@@ -19,6 +19,7 @@ from cohorts.survey import Seen
 
 MM = (0.02, 5.0)  # side of a pixel that hearts are filmed with
 SECONDS = (1e-3, 1.0)  # from one frame to the next
+POWER = {"A2C": 1.5, "A4C": 1.5, "SAX": 1.0}  # of an area that makes a volume: all axes shrink alike, or slices add up
 LVEF_APART = 35.0  # percentage points between the fraction reported and that of the outlined areas
 FEW_SUBJECTS = 40  # a quarter of them judges; fewer than ten judges decide nothing
 RARE = 0.1  # of the most frequent class
@@ -76,6 +77,7 @@ def faults(
         *_twins(seen, {raw: min(group) for group in same_subject for raw in group}),
         *_borrowed_outlines(seen),
         *(fault for clip in seen for fault in _impossible(clip)),
+        *_phases(seen),
         *_balance(index, seen),
     ]
     return tuple(sorted(found))
@@ -145,22 +147,36 @@ def _impossible(clip: Seen) -> Iterator[Fault]:
             f"{clip.frame_seconds:g} s from frame to frame lies outside {SECONDS[0]:g}..{SECONDS[1]:g} s",
             "check its unit: frames per second, or seconds",
         )
-    if clip.ed_area is None or clip.es_area is None:
-        return
-    if clip.ed_area < clip.es_area:
-        yield fault(
-            "phases",
-            f"the cavity is larger at end systole ({clip.es_area} pixels) than at end diastole ({clip.ed_area})",
-            "check whether ED and ES are exchanged",
-        )
-    lvef = clip.source.labels.get("lvef_percent")
-    if clip.view is not None and clip.view.value in ("A2C", "A4C") and lvef is not None and clip.ed_area:
-        drawn = 100 * (1 - (clip.es_area / clip.ed_area) ** 1.5)  # area-length, if the long axis shrinks alike
+
+
+def _phases(seen: Sequence[Seen]) -> Iterator[Fault]:
+    """Yield studies whose outlines say otherwise than their phases or their ejection fraction; slices are added up."""
+    views: dict[tuple[str, str], list[Seen]] = defaultdict(list)
+    for clip in seen:
+        if clip.view is not None and clip.ed_area is not None and clip.es_area is not None:
+            views[clip.source.study, clip.view.value].append(clip)
+    for (_, view), clips in views.items():
+        diastole, systole = (sum(getattr(clip, name) for clip in clips) for name in ("ed_area", "es_area"))
+        where, lvef = clips[0].source.where, clips[0].source.labels.get("lvef_percent")
+        if diastole < systole:
+            yield Fault(
+                harm=Harm.LABEL,
+                kind="phases",
+                where=where,
+                reason=f"the cavity is larger at end systole ({systole} pixels) than at end diastole ({diastole})",
+                remedy="check whether ED and ES are exchanged",
+            )
+        if view not in POWER or lvef is None or not diastole:
+            continue
+        drawn = 100 * (1 - (systole / diastole) ** POWER[view])
         if abs(drawn - float(lvef)) > LVEF_APART:
-            yield fault(
-                "ejection fraction",
-                f"{float(lvef):g} % is reported, the outlines say about {drawn:.0f} %; at most {LVEF_APART:g} apart",
-                "check the report, the outlines and the two frames",
+            yield Fault(
+                harm=Harm.LABEL,
+                kind="ejection fraction",
+                where=where,
+                reason=f"{float(lvef):g} % is reported, the outlines say about {drawn:.0f} %; "
+                f"at most {LVEF_APART:g} points may lie between",
+                remedy="check the report, the outlines and the two frames",
             )
 
 

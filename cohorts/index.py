@@ -7,6 +7,7 @@ whatever the format: a reader only has to find them.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cohorts import partition
 from cohorts.deidentify import Pseudonyms
@@ -84,8 +85,6 @@ class Index:
             UnreadableStudy: the first problem and how many others there are, or no usable clip at all.
         """
         problems, sources = self.problems or tuple(_contradictions(self.sources)), self.sources
-        if bool(subjects_file) != bool(site):
-            raise ValueError(f"subjects_file={subjects_file!r} and site={site!r} need each other")
         if site:
             here = set(partition.read(Path(subjects_file)).subjects(site))
             absent = sorted(here - {source.subject for source in sources})
@@ -117,6 +116,31 @@ class Index:
             )
 
         return Cohort(subjects=tuple(sorted(people)), load=load, origin=origin, columns=columns, left_out=self.left_out)
+
+
+def settle(reader: Any) -> None:
+    """Check the fields that every layout has, and make lists of a YAML file tuples; for `__post_init__`.
+
+    Raises:
+        ValueError: an unknown origin, one person in two groups, or half a partition.
+    """
+    groups = tuple(list(group) for group in reader.same_subject)
+    object.__setattr__(reader, "same_subject", groups)
+    if reader.origin not in set(Origin):
+        raise ValueError(f"origin={reader.origin!r} is unknown; known: {', '.join(Origin)}")
+    if bool(reader.subjects_file) != bool(reader.site):
+        raise ValueError(f"subjects_file={reader.subjects_file!r} and site={reader.site!r} need each other")
+    grouped = [raw for group in groups for raw in set(group)]
+    twice = sorted({raw for raw in grouped if grouped.count(raw) > 1})
+    if twice:
+        raise ValueError(f"same_subject has {twice[0]!r} in two groups; join them")
+
+
+def folder_of(root: str) -> Path:
+    """Return the resolved folder `root`; raises `UnreadableStudy` where there is none."""
+    if not root or not Path(root).is_dir():
+        raise UnreadableStudy(f"root={root!r}", "is not a folder; set it to where the studies are")
+    return Path(root).resolve()
 
 
 def _contradictions(sources: Sequence[Source]) -> Iterator[UnreadableStudy]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cohorts import partition
 from cohorts.deidentify import Pseudonyms
-from cohorts.index import Index
+from cohorts.index import Index, folder_of, settle
 from cohorts.readers import READERS
 from cohorts.records import PHASES, Record, contradictions, file_problems, sources_of
 from cohorts.study import Cohort, Origin, UnreadableStudy, View
@@ -76,7 +76,6 @@ class Manifest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", tuple(self.keep))
-        object.__setattr__(self, "same_subject", tuple(list(group) for group in self.same_subject))
         for name in ("table", "subject", "image"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; a manifest needs it")
@@ -88,14 +87,7 @@ class Manifest:
         for word, view in self.view_names.items():
             if view not in set(View):
                 raise ValueError(f"view_names[{word!r}]={view!r} is no view; known: {', '.join(View)}")
-        if self.origin not in set(Origin):
-            raise ValueError(f"origin={self.origin!r} is unknown; known: {', '.join(Origin)}")
-        if bool(self.subjects_file) != bool(self.site):
-            raise ValueError(f"subjects_file={self.subjects_file!r} and site={self.site!r} need each other")
-        grouped = [raw for group in self.same_subject for raw in set(group)]
-        twice = sorted({raw for raw in grouped if grouped.count(raw) > 1})
-        if twice:
-            raise ValueError(f"same_subject has {twice[0]!r} in two groups; join them")
+        settle(self)
 
     def index(self) -> Index:
         """Check the table, its labels and the headers of all files; with a `site`, of its subjects alone."""
@@ -121,10 +113,7 @@ class Manifest:
         ).exists()
 
     def _records(self) -> tuple[list[Record], list[UnreadableStudy]]:
-        root = Path(self.root)
-        if not self.root or not root.is_dir():
-            raise UnreadableStudy(f"root={self.root!r}", "is not a folder; set it to where the table is")
-        root = root.resolve()
+        root = folder_of(self.root)
         rows = read_table(root / self.table, columns=self._columns(), separator=self.separator)
         here = set(partition.read(Path(self.subjects_file)).subjects(self.site)) if self.site else None
         same = {raw: min(group) for group in self.same_subject for raw in group}

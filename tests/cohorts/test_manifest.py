@@ -395,7 +395,7 @@ def test_the_first_problem_is_named_and_the_others_are_counted(folder):
     assert problems[2].reason == "no such file"
     shutil.rmtree(root)
     assert [problem.reason for problem in Manifest(root=str(root)).index().problems] == [
-        "is not a folder; set it to where the table is"
+        "is not a folder; set it to where the studies are"
     ]
 
 
