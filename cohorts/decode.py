@@ -25,11 +25,11 @@ STILLS = frozenset({".png", ".jpg", ".jpeg"})
 ARRAYS = frozenset({".npy"})
 VIDEOS = frozenset({".avi", ".mp4", ".mov", ".mpg", ".mpeg"})
 SUFFIXES = STILLS | ARRAYS | VIDEOS
-BYTES_MAX = 2**30  # of one decoded file
+BYTES_MAX = 2**28  # of one decoded file: with the copies that decoding makes, less than 1 GB
 
 _GREY_MODES = frozenset({"L", "RGB", "RGBA", "LA", "P", "1", "CMYK", "YCbCr"})  # the 8-bit modes of Pillow
 _LABEL_MODES = frozenset({"L", "P", "1", "I;16", "I"})  # those whose stored values are labels
-_CAUSES = (  # what decoders raise over damaged bytes, found by damaging them
+CAUSES = (  # what decoders raise over damaged bytes, found by damaging them
     OSError,
     ValueError,
     SyntaxError,
@@ -59,7 +59,7 @@ def size_of(path: Path) -> tuple[int, int, int] | None:
         UnreadableStudy: the file is missing, of an unknown kind, or its header does not parse.
     """
     suffix = _suffix(path)
-    with _reasons(path):
+    with reasons(path):
         if suffix in ARRAYS:
             frames, height, width = _stack(_memory_map(path)).shape
             return frames, height, width
@@ -76,7 +76,7 @@ def read_pixels(path: Path) -> Decoded:
         UnreadableStudy: the file cannot be decoded to the end, or its grey values would need a guess.
     """
     suffix = _suffix(path)
-    with _reasons(path):
+    with reasons(path):
         if suffix in VIDEOS:
             return _read_video(path)
         if suffix in ARRAYS:
@@ -95,7 +95,7 @@ def read_masks(path: Path) -> NDArray[np.uint8]:
     """
     if _suffix(path) in VIDEOS:
         raise UnreadableStudy(str(path), f"is a {path.suffix} video; masks must be PNG or NPY, which keep labels exact")
-    with _reasons(path):
+    with reasons(path):
         labels = _stack(_memory_map(path)) if _suffix(path) in ARRAYS else _read_labels(path)[None]
         if labels.dtype.kind not in "bui":
             raise ValueError(f"holds {labels.dtype} values; mask labels must be integers 0..{ATRIUM}")
@@ -113,8 +113,8 @@ def _suffix(path: Path) -> str:
 
 
 @contextmanager
-def _reasons(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder says about the bytes of `path` into one line."""
+def reasons(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises over the bytes of `path` into an `UnreadableStudy` of one line."""
     try:
         path.stat()
         yield
@@ -122,7 +122,7 @@ def _reasons(path: Path) -> Iterator[None]:
         raise UnreadableStudy(str(path), "no such file") from None
     except UnreadableStudy:
         raise
-    except _CAUSES as error:
+    except CAUSES as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = " ".join(said.replace(str(path), "").split()) or type(error).__name__
         raise UnreadableStudy(str(path), reason) from error
@@ -135,7 +135,7 @@ def _open_still(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise UnreadableStudy(str(path), f"is not a PNG or JPEG ({path.stat().st_size} bytes)") from None
     with opened as image:
-        _require_modest(image.height * image.width)
+        require_modest(image.height * image.width)
         yield image
 
 
@@ -158,7 +158,7 @@ def _read_labels(path: Path) -> NDArray[Any]:
 
 def _memory_map(path: Path) -> NDArray[Any]:
     array = np.lib.format.open_memmap(path, mode="r")
-    _require_modest(array.nbytes)
+    require_modest(array.nbytes)
     return np.asarray(array)
 
 
@@ -181,7 +181,7 @@ def _read_video(path: Path) -> Decoded:
             stream = known[0]
             stream.codec_context.options = {"err_detect": "explode"}  # else a damaged frame is painted over in silence
             for frame in container.decode(stream):
-                _require_modest((len(frames) + 1) * frame.height * frame.width)
+                require_modest((len(frames) + 1) * frame.height * frame.width)
                 frames.append(np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8))
             promised, rate = stream.frames, stream.average_rate
     except av.FFmpegError as error:
@@ -191,6 +191,7 @@ def _read_video(path: Path) -> Decoded:
     return Decoded(pixels=np.stack(frames), frame_seconds=float(1 / rate) if rate else None)
 
 
-def _require_modest(n_bytes: int) -> None:
+def require_modest(n_bytes: int) -> None:
+    """Raise `ValueError` where a file would take more than `BYTES_MAX`; ask before the first pixel is decoded."""
     if n_bytes > BYTES_MAX:
         raise ValueError(f"would decode to {n_bytes} bytes; at most {BYTES_MAX} are read")
