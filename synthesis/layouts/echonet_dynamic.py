@@ -142,7 +142,9 @@ def write(folder: Path, takes: Iterable[Take], key: bytes) -> tuple[str, ...]:
         traced = _traced(clip)
         for frame, found in traced.items():
             tracings += _rows(f"{take.name}.avi", frame, found.scaled(factor, left, top))
-        esv, edv = (_volume(clip, traced.get(frame)) for frame in (clip.es_frame, clip.ed_frame))
+        esv, edv = (
+            _volume(clip, traced.get(-1 if frame is None else frame)) for frame in (clip.es_frame, clip.ed_frame)
+        )
         rate = "" if clip.frame_seconds is None else f"{1 / clip.frame_seconds:g}"
         split = SPLITS[lot(key, take.subject, len(SPLITS))]
         size = (str(SIDE), str(SIDE), rate, str(len(frames)))
