@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from cohorts.frames import BY_VIEW
+from conf.schema import Classes
 from learning.messages import Code, Refusal
 from privacy.caps import Caps, Limits, Terms
 from privacy.charge import BASIC
@@ -148,6 +150,7 @@ class SiteFile:
         public_subjects: declared, rounded number of subjects; the only size that leaves.
         threads: of torch; equal threads give equal bits.
         policy: what may run.
+        classes: what its frames are told apart by.
         engine: how per-subject gradients are taken, a mode of `privacy.gradients`; all give the same to 1e-5.
     """
 
@@ -157,6 +160,7 @@ class SiteFile:
     threads: int
     policy: Policy
     engine: str = "auto"
+    classes: Classes = BY_VIEW
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -195,3 +199,4 @@ class _Rest:
     threads: int
     policy: Policy
     engine: str = "auto"
+    classes: Classes = BY_VIEW

@@ -19,6 +19,8 @@ import yaml
 
 from client.outbox import Outbox
 from client.policy import Policy, SiteFile, read_site_file
+from cohorts.frames import BY_VIEW
+from conf.schema import Classes
 from learning import durable
 from learning.schema import canonical
 
@@ -56,11 +58,14 @@ class Site:
         public_subjects: int,
         policy: Policy,
         threads: int = 1,
+        classes: Classes = BY_VIEW,
     ) -> "Site":
         """Make a new site folder with fresh secrets; raises `ValueError` if there is one already."""
         if (folder / SITE_FILE).exists():
             raise ValueError(f"{folder / SITE_FILE} exists: its account and keys are not made anew")
-        file = SiteFile(name=name, cohort=cohort, public_subjects=public_subjects, threads=threads, policy=policy)
+        file = SiteFile(
+            name=name, cohort=cohort, public_subjects=public_subjects, threads=threads, policy=policy, classes=classes
+        )
         from evaluation.trust import SigningKey
 
         for new in (folder, folder / "secrets"):
@@ -139,11 +144,12 @@ class Site:
         from cohorts.frames import Frames, gather
         from learning import arrays
 
-        told = canonical([dict(self.file.cohort), list(self.cohort.subjects), size])
+        classes = self.file.classes
+        told = canonical([dict(self.file.cohort), list(self.cohort.subjects), size, asdict(classes)])
         path = self.folder / "frames" / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.safetensors"
         if not path.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            frames = gather(self.cohort, size=size)
+            frames = gather(self.cohort, size=size, classes=classes)
             arrays.write(path, {name: getattr(frames, name) for name in _COLUMNS})
         return Frames(**arrays.read(path), subjects=self.cohort.subjects)  # type: ignore[arg-type]
 

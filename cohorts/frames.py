@@ -12,23 +12,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from cohorts.study import ATRIUM, BACKGROUND, UNLABELLED, Clip, Cohort, SubjectKey, View
+from conf.schema import Classes
 
 VIEWS: tuple[View, ...] = (View.A2C, View.A4C, View.PLAX, View.PSAX)
-SAME_PLANE = {View.SAX: View.PSAX}  # cut the heart alike; what made the picture is the study's to say
 PHASES = ("ED", "ES")
+BY_VIEW = Classes()
 COLUMNS = ("pixels", "masks", "view", "phase", "lvef_percent", "subject")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frames:
-    """End-diastolic and end-systolic frames of some subjects.
+    """Labelled frames of some subjects, end-diastolic and end-systolic unless their clips know of no such thing.
 
     Attributes:
         pixels: uint8, `(n, size, size)`.
         masks: uint8, `(n, size, size)`: 0 background, 1 LV cavity, 2 myocardium, 3 left atrium, 255 unlabelled; what
             else `Clip.masks` may name is background to networks of these three structures.
-        view: index into `VIEWS`, `(n,)`, -1 where unknown; a short axis is a short axis, in echo or resonance.
-        phase: 0 for ED, 1 for ES, `(n,)`.
+        view: index into the names of the classes, `(n,)`, -1 where unknown; the classes are `VIEWS` unless said.
+        phase: 0 for ED, 1 for ES, `(n,)`, -1 where unknown.
         lvef_percent: `(n,)`, NaN where unknown.
         subject: index into `subjects`, `(n,)`.
         subjects: the subjects, in the order of the cohort.
@@ -69,20 +70,25 @@ def resize(image: NDArray[np.uint8], size: int, *, nearest: bool) -> NDArray[np.
     return np.asarray(Image.fromarray(image).resize((size, size), how), dtype=np.uint8)
 
 
-def gather(cohort: Cohort, *, size: int) -> Frames:
+def gather(cohort: Cohort, *, size: int, classes: Classes = BY_VIEW) -> Frames:
     """Read the ED and ES frames of every clip of `cohort`, each resized alone to `(size, size)`.
 
     No statistic of one subject touches another: normalisation is per image or constant.
+
+    Args:
+        cohort: whose frames.
+        size: height and width of every frame.
+        classes: what tells frames apart, and how many to take of a clip that names no phase.
     """
     rows: list[tuple[NDArray[np.uint8], NDArray[np.uint8], int, int, float, int]] = []
     for i, subject in enumerate(cohort.subjects):
         for study in cohort.of(subject):
             lvef = float(study.labels.get("lvef_percent", np.nan))
             for clip in study.clips:
+                name = study.labels.get(classes.of) if classes.of != "view" else clip.view
+                kind = classes.names.index(str(name)) if name in classes.names else -1
                 rows += [
-                    (*_frame(clip, at, size), _view(clip), phase, lvef, i)
-                    for phase, at in enumerate((clip.ed_frame, clip.es_frame))
-                    if at is not None
+                    (*_frame(clip, at, size), kind, phase, lvef, i) for phase, at in _moments(clip, classes.frames)
                 ]
     shape = (0, size, size)
     return Frames(
@@ -96,16 +102,21 @@ def gather(cohort: Cohort, *, size: int) -> Frames:
     )
 
 
+def _moments(clip: Clip, otherwise: int) -> list[tuple[int, int]]:
+    """Return phase and index of the frames to use: ED and ES, or where neither is named, some of unknown phase."""
+    named = [(phase, at) for phase, at in enumerate((clip.ed_frame, clip.es_frame)) if at is not None]
+    if named or not otherwise:
+        return named
+    spread = np.linspace(0, len(clip.pixels) - 1, min(otherwise, len(clip.pixels)))
+    return [(-1, int(at)) for at in np.unique(spread.astype(int))]
+
+
 def _frame(clip: Clip, at: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     pixels = resize(clip.pixels[at], size, nearest=False)
     if clip.masks is None:
         return pixels, np.full((size, size), UNLABELLED, np.uint8)
     mask = resize(clip.masks[at], size, nearest=True)
     return pixels, np.where((mask > ATRIUM) & (mask != UNLABELLED), np.uint8(BACKGROUND), mask)
-
-
-def _view(clip: Clip) -> int:
-    return VIEWS.index(SAME_PLANE.get(clip.view, clip.view)) if clip.view is not None else -1
 
 
 def concatenate(parts: Sequence[Frames]) -> Frames:

@@ -62,19 +62,28 @@ def compose_part(registry: Registry, name: str, settings: Sequence[str]) -> Any:
     Raises:
         UsageError: an unknown part or setting, or a value of the wrong type or out of bounds.
     """
-    if name not in list(registry):
-        _unknown(registry.kind, name, list(registry))
-    node = _thawed(registry[name])
     dotted = []
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"{setting!r} is no override: write NAME=VALUE")
-        if key.split(".")[0] not in node:
-            _unknown("setting", key, map(str, node))
         dotted.append(f"{key}={value or repr('')}")  # to YAML an empty value is none, to whoever typed it an empty word
     try:
-        return _freeze(OmegaConf.merge(node, OmegaConf.from_dotlist(dotted)), "")
+        return part_of(registry, name, OmegaConf.from_dotlist(dotted))
+    except OmegaConfBaseException as error:
+        raise UsageError(_first_line(error)) from error
+
+
+def part_of(registry: Registry, name: str, settings: Mapping[str, Any] | DictConfig) -> Any:
+    """Return the part `name` of `registry` with `settings`; errors as of `compose_part`."""
+    if name not in list(registry):
+        _unknown(registry.kind, name, list(registry))
+    node = _thawed(registry[name])
+    for key in settings:
+        if key not in node:
+            _unknown("setting", str(key), map(str, node))
+    try:
+        return _freeze(OmegaConf.merge(node, settings), "")
     except (OmegaConfBaseException, ValueError) as error:
         raise UsageError(_first_line(error)) from error
 
@@ -135,6 +144,8 @@ def _thawed(kind: type[Any]) -> DictConfig:
     while pending:
         at = pending.pop()
         OmegaConf.set_readonly(at, None)
+        if OmegaConf.get_type(at) is dict:
+            OmegaConf.set_struct(at, False)  # a map of names has whatever names it is given
         if OmegaConf.is_dict(at) and not at._is_missing() and not at._is_none():
             pending += [child for key in at if isinstance(child := at._get_node(key), DictConfig)]
     return node

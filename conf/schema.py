@@ -11,6 +11,8 @@ from typing import Any
 
 MISSING: Any = "???"  # a value that somebody must give: Hydra's own mark
 BACKENDS = ("in-process", "simulation")
+TASKS = ("segmentation", "recognition")
+PLACES = 4  # classes that the networks of the public prior can tell apart
 
 
 class Lane(StrEnum):
@@ -49,6 +51,33 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """What frames are told apart by: what a classifier names, a generator is asked for and a release is labelled with.
+
+    Attributes:
+        of: `view`, or a label of studies that is a word, such as `diagnosis`.
+        names: the classes in the order of the networks' places, at most `PLACES`; what is none of them is unknown.
+        released: those of `names` that a release has; for views, each at end diastole and end systole.
+        frames: of a clip that says neither end diastole nor end systole, so many frames, evenly spaced, are used.
+    """
+
+    of: str = "view"
+    names: tuple[str, ...] = ("A2C", "A4C", "PLAX", "PSAX")
+    released: tuple[str, ...] = ("A2C", "A4C")
+    frames: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= PLACES or len(set(self.names)) != len(self.names) or not all(self.names):
+            raise ValueError(f"names={list(self.names)} must be 1 to {PLACES} different words")
+        strange = sorted(set(self.released) - set(self.names))
+        if strange or not self.released:
+            raise ValueError(f"released={list(self.released)} must be some of names={list(self.names)}")
+        if self.of == "view" and len(self.names) != PLACES:
+            raise ValueError(f"names={list(self.names)} of views must be {PLACES}: the places of the public prior")
+        _at_least("frames", self.frames, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sites:
     """The hospitals that are simulated on one machine.
 
@@ -56,18 +85,29 @@ class Sites:
         names: one name per site.
         rule: name of the rule of `cohorts.partition` that sends a subject of a file cohort to a site; empty for
             phantoms, where a site is a style of scanner.
+        column: or a column of the cohort, each of whose values is a site.
+        partition: or a file that `pericard cohort divide` wrote.
+        cohorts: what each site reads, where they differ: by name of the site, its `reader` and the reader's settings.
         same_subject: raw subject ids that are one person and meet one ledger, joined by "+": "patient1+patient7".
         quorum: fewest sites that make a round.
     """
 
     names: tuple[str, ...] = ("site-a", "site-b", "site-c")
     rule: str = ""
+    column: str = ""
+    partition: str = ""
+    cohorts: dict[str, Any] = field(default_factory=dict)
     same_subject: tuple[str, ...] = ()
     quorum: int = 3
 
     def __post_init__(self) -> None:
         if len(set(self.names)) != len(self.names) or not all(self.names):
             raise ValueError(f"names={list(self.names)} must be different and not empty")
+        ways = [name for name in ("rule", "column", "partition", "cohorts") if getattr(self, name)]
+        if len(ways) > 1:
+            raise ValueError(f"{ways[0]} and {ways[1]} both say who goes where; leave one out")
+        if self.cohorts and set(self.cohorts) != set(self.names):
+            raise ValueError(f"cohorts are of {sorted(self.cohorts)}, but names={list(self.names)}")
         if not 1 <= self.quorum <= len(self.names):
             raise ValueError(f"quorum={self.quorum} must be between 1 and the {len(self.names)} sites")
 
@@ -134,13 +174,17 @@ class Assessment:
         federated: also train each task's network in common on real members, without noise: a reference for research
             on one machine, which hospitals refuse. Its weights never enter the release.
         exchanges: of that reference; each takes its share of the task's steps at every site.
+        tasks: which of segmentation and recognition are measured; without outlines there is nothing to segment.
     """
 
     federated: bool = True
     exchanges: int = 3
+    tasks: tuple[str, ...] = TASKS
 
     def __post_init__(self) -> None:
         _at_least("exchanges", self.exchanges, 1)
+        if not set(self.tasks) <= set(TASKS):
+            raise ValueError(f"tasks={list(self.tasks)} must be some of {', '.join(TASKS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +198,7 @@ class Experiment:
         cohort, generator, views: parts, each a dataclass of its registry.
         segmentation, recognition: the two downstream tasks, and how every arm of them is trained.
         disclosure: the attack.
+        classes: what frames are told apart by.
         sites: who takes part.
         budget: what a patient may cost.
         train_views, train_generator: how sites train.
@@ -165,6 +210,7 @@ class Experiment:
         pictures: show real frames in the report, which then stays at the site.
         settings_from: where all these settings were found, as whoever runs it declares: with PUBLIC nobody looked at
             what patients make of them. A choice made on patients is outside any ε, so it forbids the FORMAL lane.
+        about: the field that the release is meant for, in words.
         limits: what else the certificate must say against itself.
     """
 
@@ -177,6 +223,7 @@ class Experiment:
     segmentation: Any = MISSING
     recognition: Any = MISSING
     disclosure: Any = MISSING
+    classes: Classes = field(default_factory=Classes)
     sites: Sites = field(default_factory=Sites)
     budget: Budget = field(default_factory=Budget)
     train_views: Training = field(default_factory=Training)
@@ -188,6 +235,7 @@ class Experiment:
     threads: int = 2
     pictures: bool = False
     settings_from: Origin = Origin.PATIENTS
+    about: str = "echocardiography"
     limits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,12 +1,16 @@
 """Simulated hospitals: one site folder each, made from an experiment, once."""
 
 import dataclasses
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cohorts.deidentify import Pseudonyms
+
 if TYPE_CHECKING:
     from client.policy import Policy
+    from cohorts.partition import Partition
     from conf.schema import Experiment
 
 SITES = "sites"
@@ -28,19 +32,52 @@ def make(experiment: "Experiment", reader: str, out: Path) -> list[Path]:
     folders = [out / SITES / name for name in experiment.sites.names]
     if all((folder / SITE_FILE).exists() for folder in folders):
         return folders
-    divide = _phantoms if reader == "phantom" else _files
+    divide = _own if experiment.sites.cohorts else _phantoms if reader == "phantom" else _files
     for folder, (cohort, subjects) in zip(folders, divide(experiment, reader, folders), strict=True):
         if (folder / SITE_FILE).exists():
             continue
         Site.create(
             folder,
             name=folder.name,
-            cohort={"reader": reader, **cohort},
+            cohort={"reader": reader, **cohort},  # a site that reads a folder of its own says by which reader
             public_subjects=max(ROUNDED, round(subjects / ROUNDED) * ROUNDED),
             policy=_policy(experiment),
             threads=experiment.threads,
+            classes=experiment.classes,
         )
     return folders
+
+
+def _own(experiment: "Experiment", reader: str, folders: list[Path]) -> list[tuple[dict[str, Any], int]]:
+    """Let every site read a folder of its own, by its own reader."""
+    del reader
+    found = []
+    for name, config in own_cohorts(experiment).items():
+        subjects = len(config.read(pseudonyms=Pseudonyms(secrets.token_bytes(32))).subjects)
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+        found.append(({"reader": experiment.sites.cohorts[name]["reader"], **settings}, subjects))
+    return found
+
+
+def own_cohorts(experiment: "Experiment") -> dict[str, Any]:
+    """Return the reader of each site that has a folder of its own, in the order of `sites.names`.
+
+    Raises:
+        UsageError: a site names no reader, an unknown one, or a setting that its reader does not have.
+    """
+    from cohorts.readers import READERS
+    from conf.compose import UsageError, part_of
+
+    found = {}
+    for name in experiment.sites.names if experiment.sites.cohorts else ():
+        told = dict(experiment.sites.cohorts[name])
+        if "reader" not in told:
+            raise UsageError(f"sites.cohorts.{name} must say its reader: {', '.join(READERS)}")
+        if not told.get("root"):
+            raise UsageError(f"sites.cohorts.{name}.root is missing: add sites.cohorts.{name}.root=FOLDER")
+        reader = str(told.pop("reader"))
+        found[name] = part_of(READERS, reader, {**told, "root": str(Path(told["root"]).resolve())})
+    return found
 
 
 def _phantoms(experiment: "Experiment", reader: str, folders: list[Path]) -> list[tuple[dict[str, Any], int]]:
@@ -53,21 +90,18 @@ def _phantoms(experiment: "Experiment", reader: str, folders: list[Path]) -> lis
 
 
 def _files(experiment: "Experiment", reader: str, folders: list[Path]) -> list[tuple[dict[str, Any], int]]:
-    from cohorts import partition
-
     if not hasattr(experiment.cohort, "index"):
         raise ValueError(f"cohort={reader} cannot be divided into simulated sites")
-    if experiment.sites.rule not in partition.RULES:
-        raise ValueError(f"sites.rule={experiment.sites.rule!r} is unknown; known: {', '.join(partition.RULES)}")
-    rules = partition.RULES[experiment.sites.rule]
     same = [group.split("+") for group in experiment.sites.same_subject]
-    kept = tuple(dict.fromkeys((*experiment.cohort.keep, *partition.columns_of(rules))))
+    divided, kept = _divided(experiment, same)
     cohort = dataclasses.replace(
-        experiment.cohort, root=str(Path(experiment.cohort.root).resolve()), keep=kept, same_subject=tuple(same)
+        experiment.cohort,
+        root=str(Path(experiment.cohort.root).resolve()),
+        same_subject=tuple(same),
+        **({"keep": kept} if hasattr(experiment.cohort, "keep") else {}),
     )
-    divided = partition.by_columns(cohort.index().raw_columns(), rules, same_subject=same)
     if missing := sorted({f.name for f in folders} ^ set(divided.sites)):
-        raise ValueError(f"sites.names and the sites of rule {experiment.sites.rule!r} differ in: {', '.join(missing)}")
+        raise ValueError(f"sites.names and the sites that the cohort divides into differ in: {', '.join(missing)}")
     found = []
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -80,6 +114,26 @@ def _files(experiment: "Experiment", reader: str, folders: list[Path]) -> list[t
             ({k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}, len(divided.subjects(folder.name)))
         )
     return found
+
+
+def _divided(experiment: "Experiment", same: list[list[str]]) -> tuple["Partition", tuple[str, ...]]:
+    """Return who goes where, by a partition file, a column or a rule, and the columns that the cohort must keep."""
+    from cohorts import partition
+
+    told = experiment.sites
+    if told.partition:
+        return partition.read(Path(told.partition)), tuple(getattr(experiment.cohort, "keep", ()))
+    if not told.column and told.rule not in partition.RULES:
+        raise ValueError(f"sites.rule={told.rule!r} is unknown; known: {', '.join(partition.RULES)}")
+    wanted = (told.column,) if told.column else partition.columns_of(partition.RULES[told.rule])
+    kept = tuple(dict.fromkeys((*getattr(experiment.cohort, "keep", ()), *wanted)))
+    cohort = (
+        dataclasses.replace(experiment.cohort, keep=kept) if hasattr(experiment.cohort, "keep") else experiment.cohort
+    )
+    columns = cohort.index().raw_columns()
+    if told.column:
+        return partition.by_column(columns, told.column, same_subject=same), kept
+    return partition.by_columns(columns, partition.RULES[told.rule], same_subject=same), kept
 
 
 def _policy(experiment: "Experiment") -> "Policy":

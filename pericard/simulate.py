@@ -71,6 +71,7 @@ def _begin(overrides: Sequence[str], out: Path) -> "tuple[Experiment, dict[str, 
     from cohorts.deidentify import Pseudonyms
     from conf.compose import UsageError, compose, to_json
     from evaluation.policy import Policy
+    from pericard import hospitals
 
     known = groups()
     experiment, _ = compose(overrides, groups=known)
@@ -81,7 +82,8 @@ def _begin(overrides: Sequence[str], out: Path) -> "tuple[Experiment, dict[str, 
         Policy.load(experiment.policy)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    experiment.cohort.read(pseudonyms=Pseudonyms(secrets.token_bytes(32)))  # a bad cohort fails here, before all else
+    for cohort in hospitals.own_cohorts(experiment).values() or [experiment.cohort]:
+        cohort.read(pseudonyms=Pseudonyms(secrets.token_bytes(32)))  # a bad cohort fails here, before all else
     out.mkdir(parents=True, exist_ok=True)
     run = f"{experiment.name}-{secrets.token_hex(4)}"
     _write(out, {"run": run, "experiment": resolved, "state": "begun"})

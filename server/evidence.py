@@ -18,6 +18,10 @@ ARMS = {RELEASE: "release", PHANTOM: "phantom", FEDERATED: "real_federated", LOC
 def utility_findings(state: State) -> Iterator[Finding]:
     """Yield, per task, release minus real and release minus phantom: paired by patient, pooled over sites."""
     for stage, metric in TASKS.items():
+        if stage not in _ran(state):
+            for name in (metric, f"{metric}_gain"):
+                yield Finding(metric=name, estimate=None, how=f"the experiment leaves {stage} out")
+            continue
         scores = state.read_json(stage, SCORES)
         real = [arm for arm in (FEDERATED, LOCAL) if scores["primary"] in scores["arms"].get(arm, {})]
         # Held against the best that real studies gave, so that a weak reference flatters nobody.
@@ -30,7 +34,7 @@ def utility_findings(state: State) -> Iterator[Finding]:
 
 def utility_section(state: State) -> Iterator[Utility]:
     """Yield every arm of every task under every metric."""
-    for stage in TASKS:
+    for stage in _ran(state):
         scores = state.read_json(stage, SCORES)
         for arm in (a for a in ARMS if a in scores["arms"]):
             for metric, cell in scores["arms"][arm].items():
@@ -44,6 +48,12 @@ def utility_section(state: State) -> Iterator[Utility]:
                     ci=(cell["low"], cell["high"]),
                     test="patients pooled over sites, 95 % interval",
                 )
+
+
+def _ran(state: State) -> list[str]:
+    """Return the tasks that this campaign measured."""
+    planned = {stage.name for stage in state.campaign.stages}
+    return [stage for stage in TASKS if stage in planned]
 
 
 def attack_section(state: State) -> Audit:

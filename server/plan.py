@@ -74,6 +74,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
                 "config": _plain(experiment.generator),
                 "trained": GENERATOR,
                 "subjects": experiment.release.candidates,
+                "classes": asdict(experiment.classes),
             },
         ),
         Stage(
@@ -86,15 +87,21 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
                 "least_view_probability": experiment.release.least_view_probability,
                 "similarity": experiment.release.similarity,
                 "subjects": experiment.release.subjects,
+                "classes": asdict(experiment.classes),
             },
         ),
     ]  # fmt: skip
-    if experiment.assess.federated:
+    referred = experiment.assess.federated and "segmentation" in experiment.assess.tasks
+    if referred:
         stages.append(_reference(experiment, segmenter))
+    tasks = {
+        "segmentation": _utility(
+            "segmentation", names["segmentation"], experiment.segmentation, REFERENCE if referred else "", segmenter
+        ),
+        "recognition": _utility("recognition", names["recognition"], experiment.recognition, VIEWS, view_part),
+    }
     stages += [
-        _utility("segmentation", names["segmentation"], experiment.segmentation,
-                 REFERENCE if experiment.assess.federated else "", segmenter),
-        _utility("recognition", names["recognition"], experiment.recognition, VIEWS, view_part),
+        *(tasks[name] for name in experiment.assess.tasks),
         Stage(
             name="attack",
             do="attack",
@@ -116,6 +123,8 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
                 "epsilon_at_3_sites": epsilon([*whole, *whole, *whole], experiment.budget.delta),
                 "epsilon_under_2_names": epsilon(whole, experiment.budget.delta, identities=2),
                 "pictures": experiment.pictures,
+                "classes": list(experiment.classes.names),
+                "about": experiment.about,
             },
         ),
     ]  # fmt: skip

@@ -4,7 +4,7 @@
 release/
 ├── images/000000.png   8-bit grey
 ├── masks/000000.png    0 background, 1 LV cavity, 2 myocardium, 3 left atrium
-├── labels.csv          patient, study, view, phase, image, mask, ef_reported, origin
+├── labels.csv          patient, study, view, phase, image, mask, ef_reported, origin; a column more for other classes
 └── manifest.json       every file above by name, size and SHA-256
 ```
 
@@ -19,7 +19,7 @@ import io
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,7 +36,9 @@ COLUMNS = ("patient", "study", "view", "phase", "image", "mask", "ef_reported", 
 FILE_TIME = datetime(1980, 1, 1, tzinfo=UTC).timestamp()  # the earliest that a zip archive can hold
 
 
-def write(folder: Path, frames: Frames, *, origin: Origin) -> Manifest:
+def write(
+    folder: Path, frames: Frames, *, origin: Origin, of: str = "view", names: Sequence[str] = tuple(VIEWS)
+) -> Manifest:
     """Write `frames` as a release, whole or not at all: a killed run leaves no half release under that name.
 
     Writing the same frames again over the same release is allowed and changes nothing.
@@ -45,6 +47,8 @@ def write(folder: Path, frames: Frames, *, origin: Origin) -> Manifest:
         folder: where the release will stand; its parent exists.
         frames: what to release, at least one frame.
         origin: what the frames are; only `Origin.SYNTHETIC` may be released.
+        of: what `frames.view` says: "view", or a word of its own column, such as "diagnosis".
+        names: of the classes that it counts.
 
     Raises:
         ValueError: the frames are not synthetic, there are none, or another release stands in `folder`.
@@ -58,7 +62,7 @@ def write(folder: Path, frames: Frames, *, origin: Origin) -> Manifest:
     (making / "images").mkdir(parents=True)
     (making / "masks").mkdir()
     _write_pictures(making, frames)
-    (making / TABLE).write_bytes(_table(frames))
+    (making / TABLE).write_bytes(_table(frames, of, names))
     manifest = Manifest.of(making)
     (making / MANIFEST).write_bytes(manifest.canonical)
     for path in (making, *making.rglob("*")):
@@ -79,29 +83,31 @@ def _write_pictures(folder: Path, frames: Frames) -> None:
             Image.fromarray(mask).save(folder / _mask(k), compress_level=6)
 
 
-def _table(frames: Frames) -> bytes:
+def _table(frames: Frames, of: str, names: Sequence[str]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_rows(frames))
+    writer.writerow(COLUMNS if of == "view" else (*COLUMNS, of))
+    writer.writerows(_rows(frames, of, names))
     return text.getvalue().encode()
 
 
-def _rows(frames: Frames) -> Iterator[tuple[str, ...]]:
+def _rows(frames: Frames, of: str, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     shown: Counter[tuple[int, int, int]] = Counter()
     for k in range(len(frames)):
-        view, lvef = int(frames.view[k]), float(frames.lvef_percent[k])
-        again = (int(frames.subject[k]), view, int(frames.phase[k]))
+        view, phase, lvef = int(frames.view[k]), int(frames.phase[k]), float(frames.lvef_percent[k])
+        name = names[view] if view >= 0 else ""
+        again = (int(frames.subject[k]), view, phase)
         shown[again] += 1
         yield (
             f"synthetic{int(frames.subject[k]):06d}",
             str(shown[again]),
-            VIEWS[view].value if view >= 0 else "",
-            PHASES[int(frames.phase[k])],
+            name if of == "view" else "",
+            PHASES[phase] if phase >= 0 else "",
             _image(k),
             "" if _is_unlabelled(frames.masks[k]) else _mask(k),
             "" if np.isnan(lvef) else f"{lvef:.1f}",
             Origin.SYNTHETIC.value,
+            *(() if of == "view" else (name,)),
         )
 
 

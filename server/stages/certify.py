@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cohorts import frames as table
-from cohorts.frames import VIEWS
+from cohorts.frames import Frames
+from cohorts.study import UNLABELLED
 from conf.schema import Origin
 from evaluation.certificate import issue, subjects
 from evaluation.envelope import Envelope, Signature
@@ -47,7 +48,7 @@ LIMITS = (
     "ε bounds what the released files tell about one patient, not what is true of many of them.",
     "A site's size, split and noise are what its own machine says; a site that lies about them is not detected.",
     "Attacks that were not tried are not excluded.",
-    "The synthetic images are 64x64 pixels, single frames of apical views: not for diagnosis.",
+    "The synthetic images are 64x64 pixels, single frames: not for diagnosis.",
 )
 
 
@@ -100,10 +101,10 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
         release=Release(
             lane=lane,
             n_samples=len(released),
-            views=tuple(sorted({VIEWS[v].value for v in released.view})),
-            labels=("view", "phase", "masks", "lvef_percent"),
+            views=tuple(sorted({told["classes"][v] for v in released.view if v >= 0})),
+            labels=_labels(state, released),
             license="CC0-1.0",
-            intended_use="Development and testing of methods for echocardiography.",
+            intended_use=f"Development and testing of methods for {told['about']}.",
             forbidden_use="Diagnosis; any attempt to find a patient.",
         ),
         dp=_dp(state, lane),
@@ -134,6 +135,17 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
         ),
         issued=datetime.now(UTC),
     )
+
+
+def _labels(state: State, released: Frames) -> tuple[str, ...]:
+    """Name what is known of the released frames."""
+    known = {
+        state.campaign.experiment["classes"]["of"]: bool((released.view >= 0).any()),
+        "phase": bool((released.phase >= 0).any()),
+        "masks": bool((released.masks != UNLABELLED).any()),
+        "lvef_percent": not bool((released.lvef_percent != released.lvef_percent).all()),
+    }
+    return tuple(name for name, is_known in known.items() if is_known)
 
 
 def _steps(state: State) -> list[str]:
@@ -275,7 +287,11 @@ def _limits(state: State) -> tuple[str, ...]:
     beside = "; ".join(coverage.uncovered(_steps(state)))
     reader = next(iter(state.campaign.experiment["cohort"]))
     found = [*LIMITS, f"Stated beside the release, and not covered by its ε: {beside}."]
-    if reader == "phantom":
+    if mixed := state.campaign.experiment["sites"]["cohorts"]:
+        found.append(
+            f"The {len(mixed)} sites of this campaign were simulated on one machine, each from its own folder."
+        )
+    elif reader == "phantom":
         found.append("A rehearsal: the subjects of this campaign are simulated, no patient took part.")
     else:
         found.append("The sites of this campaign were simulated on one machine from one data set.")

@@ -7,6 +7,7 @@ Settings:
     least_view_probability: a frame whose requested view the classifier finds less likely is dropped.
     similarity: two candidates at least this similar are one too many (self-similarity, privacy.md 1.6).
     subjects: synthetic subjects to release.
+    classes: what they are labelled with.
 
 A synthetic subject is released only whole. Writes `release/` beside the campaign, `released.safetensors`,
 `phantoms.safetensors` (the same subjects) and `screened.json`.
@@ -45,7 +46,13 @@ def run(state: State) -> None:
         raise ValueError(f"screening kept none of {len(candidates.subjects)} candidates: {_shares(checks)}")
     chosen = whole[: told["subjects"]]
     released = candidates.select(chosen)
-    release.write(Path(state.campaign.out) / RELEASE, released, origin=Origin.SYNTHETIC)
+    release.write(
+        Path(state.campaign.out) / RELEASE,
+        released,
+        origin=Origin.SYNTHETIC,
+        of=told["classes"]["of"],
+        names=told["classes"]["names"],
+    )
     table.write(state.folder / RELEASED, released)
     table.write(state.folder / PHANTOMS, table.read(state.output(told["sampled"], PHANTOMS)).select(chosen))
     state.write_json(

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohorts.frames import VIEWS, gather, resize
-from cohorts.study import UNLABELLED, Clip, Cohort, Origin, Study, StudyKey, View
+from cohorts.study import RIGHT_VENTRICLE, UNLABELLED, Clip, Cohort, Origin, Study, StudyKey, View
+from conf.schema import Classes
 
 
 def clip(level, *, view=View.A2C, n_frames=2, ed=0, es=1, masked=True, size=(8, 6)):
@@ -44,6 +45,38 @@ def test_only_the_frames_of_end_diastole_and_end_systole_are_taken():
     assert frames.pixels[:, 0, 0].tolist() == [12, 17, 51]
     assert frames.phase.tolist() == [0, 1, 1]
     assert frames.masks[:, 0, 0].tolist() == [2, 3, 1]
+
+
+DIAGNOSES = Classes(of="diagnosis", names=("healthy", "ill"), released=("ill",), frames=3)
+
+
+def test_a_clip_without_phases_gives_as_many_frames_as_are_asked_for_of_unknown_phase():
+    frames = gather(cohort_of({"a": [clip(10, n_frames=9, ed=None, es=None)]}), size=4, classes=DIAGNOSES)
+    assert frames.pixels[:, 0, 0].tolist() == [10, 14, 18]
+    assert frames.phase.tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize(("said", "place"), [("ill", 1), ("healthy", 0), ("something else", -1), (None, -1)])
+def test_frames_are_told_apart_by_what_the_classes_say(said, place):
+    def load(subject):
+        labels = {} if said is None else {"diagnosis": said}
+        made = Study(key=StudyKey("s"), subject=subject, clips=(clip(10),), origin=Origin.REAL, labels=labels)
+        return (made,)
+
+    frames = gather(Cohort(subjects=("a",), load=load, origin=Origin.REAL), size=4, classes=DIAGNOSES)
+    assert set(frames.view.tolist()) == {place}
+
+
+def test_a_short_axis_of_resonance_takes_the_place_of_the_one_of_echo():
+    short = Classes(names=("A2C", "A4C", "PLAX", "SAX"), released=("SAX",))
+    clips = {"a": [clip(10, view=View.SAX)], "b": [clip(10, view=View.PSAX)]}
+    assert gather(cohort_of(clips), size=4, classes=short).view.tolist() == [3, 3, -1, -1]
+
+
+def test_structures_that_networks_do_not_know_are_background_to_them():
+    shot = clip(10)
+    shot.masks[0], shot.masks[1] = RIGHT_VENTRICLE, UNLABELLED
+    assert gather(cohort_of({"a": [shot]}), size=4).masks[:, 0, 0].tolist() == [0, UNLABELLED]
 
 
 def test_what_is_not_known_is_said_to_be_unknown():

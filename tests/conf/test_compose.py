@@ -61,7 +61,7 @@ def test_the_default_is_three_phantom_sites_under_epsilon_8_in_the_formal_lane()
 
 @pytest.mark.parametrize("file", sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
 def test_every_file_is_a_whole_experiment_under_its_own_name(file: str) -> None:
-    root = ["cohort.root=somewhere"] if file == "camus" else []
+    root = ["cohort.root=somewhere"] if file in ("camus", "lung") else []
     assert compose([f"experiment={file}", *root], groups=GROUPS)[0].name == file
 
 
@@ -104,7 +104,7 @@ MISTAKES = {
     "a file out of the folder": ("experiment=../camus", "unknown experiment '../camus'"),
     "an unknown part": ("generator=latent", "unknown generator 'latent'; did you mean latent_flow?"),
     "an unknown setting": ("budget.epsilom=4", "unknown setting 'budget.epsilom'; did you mean budget.epsilon?"),
-    "an unknown word": ("x=4", "unknown setting 'x'; there are: assess, backend, budget"),
+    "an unknown word": ("x=4", "unknown setting 'x'; there are: about, assess, backend, budget"),
     "a setting of Hydra": ("hydra.run.dir=x", "unknown setting 'hydra.run.dir'"),
     "no value": ("seed", "'seed' is no override: write NAME=VALUE"),
     "an addition": ("+seed=1", "'+seed=1' is no override"),
