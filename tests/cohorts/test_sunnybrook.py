@@ -50,7 +50,7 @@ def contour_of(layout, patient, kind="i", n=1):
 @pytest.mark.parametrize("radius", [3.0, 7.25, 10.0])
 def test_a_filled_circle_has_the_area_of_its_polygon(builder, radius):
     points = builder.circle(radius, at=11.6)
-    assert filled(points, 24, 24).sum() == pytest.approx(np.pi * radius**2, rel=0.06)
+    assert filled(points, 24, 24).sum() == pytest.approx(np.pi * radius**2, rel=0.1)
 
 
 def test_a_square_holds_the_pixels_whose_centres_lie_inside_and_no_others():

@@ -10,7 +10,7 @@ from cohorts.readers import READERS
 
 PHASES, SLICES, SIDE = 4, 2, 24
 SUBJECTS = {"SCD0000101": "SC-HF-I-1", "SCD0000201": "SC-N-2", "SCD0000301": "SC-HYP-3"}
-RADII = (8.0, 6.0, 5.0, 7.0)  # by phase: ED first, ES third
+RADII = (8.1, 6.1, 5.2, 7.1)  # by phase: ED first, ES third
 
 
 def image(values, *, name, n, **tags):
