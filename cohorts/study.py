@@ -18,6 +18,7 @@ StudyKey = NewType("StudyKey", str)
 
 BACKGROUND, CAVITY, MYOCARDIUM, ATRIUM, RIGHT_VENTRICLE = 0, 1, 2, 3, 4
 STRUCTURES = {CAVITY: "left ventricular cavity", MYOCARDIUM: "myocardium", ATRIUM: "left atrium"}
+SAID_MAX = 1000  # characters of an error
 UNLABELLED = 255  # a mask value: nobody outlined this pixel
 
 
@@ -40,11 +41,18 @@ class Origin(StrEnum):
 
 
 class UnreadableStudy(ValueError):
-    """A file that cannot become a study; says which file, which value and which bound."""
+    """A file that cannot become a study; says which file, which value and which bound, whatever the file holds."""
 
     def __init__(self, key: str, reason: str) -> None:
+        key, reason = _line(key), _line(reason)
         super().__init__(f"{key}: {reason}")
         self.key, self.reason = key, reason
+
+
+def _line(text: str) -> str:
+    """Return one printable line of bounded length: what a hostile file says of itself must not rule a terminal."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return line if len(line) <= SAID_MAX else f"{line[:SAID_MAX]}…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

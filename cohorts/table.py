@@ -10,6 +10,7 @@ from typing import NoReturn
 from cohorts.study import UnreadableStudy
 
 HEADER_BYTES_MAX = 2**16
+TABLE_BYTES_MAX = 2**26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,8 @@ def read_table(path: Path, *, columns: Collection[str], separator: str) -> tuple
         UnreadableStudy: no such file, no CSV, a column missing or named twice, a row too long or too short, no rows.
     """
     try:
+        if path.stat().st_size > TABLE_BYTES_MAX:
+            raise UnreadableStudy(str(path), f"is larger than {TABLE_BYTES_MAX} bytes")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
             header = [name.strip() for name in next(reader, [])]
