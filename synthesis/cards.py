@@ -20,6 +20,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {  # of every table of every layout: ty
     "image": (TEXT, "File of grey values."),
     "mask": (TEXT, "File of labels; empty where nothing is outlined."),
     "ef_reported": (FLOAT, "Ejection fraction in percent, as released."),
+    "subject": (TEXT, "Synthetic subject in the release."),
     "origin": (TEXT, "What the frame is; here always synthetic."),
     "file": (TEXT, "DICOM file."),
     "ed_frame": (INTEGER, "Index of end diastole, from 0."),
@@ -41,11 +42,13 @@ COLUMNS: Mapping[str, tuple[str, str]] = {  # of every table of every layout: ty
     "Y2": (FLOAT, "Row of the second end."),
     "Frame": (INTEGER, "Index of the traced frame, from 0."),
 }
+OTHER = (TEXT, "A word that this release says of it; its certificate names the classes.")
 FILE_SETS: Mapping[str, tuple[tuple[str, str, str], ...]] = {  # of each layout: name, pattern, media type
     "echonet-dynamic": (("videos", "Videos/*.avi", "video/x-msvideo"),),
     "camus": (
         ("volumes", "database_nifti/*/*.nii.gz", "application/gzip"),
         ("facts", "database_nifti/*/*.cfg", "text/plain"),
+        ("splits", "database_split/*.txt", "text/plain"),
     ),
     "acdc": (("volumes", "patient*/*.nii.gz", "application/gzip"), ("facts", "patient*/Info.cfg", "text/plain")),
     "plain": (("images", "images/*.png", "image/png"), ("masks", "masks/*.png", "image/png")),
@@ -141,8 +144,8 @@ def _records(folder: Path, table: str) -> dict[str, Any]:
                 "@type": "cr:Field",
                 "@id": f"{name}/{column}",
                 "name": column,
-                "description": COLUMNS[column][1],
-                "dataType": COLUMNS[column][0],
+                "description": COLUMNS.get(column, OTHER)[1],
+                "dataType": COLUMNS.get(column, OTHER)[0],
                 "source": {"fileObject": {"@id": table}, "extract": {"column": column}},
             }
             for column in header

@@ -13,12 +13,17 @@ from pathlib import Path
 from cohorts.readers import READERS
 from cohorts.study import Origin, UnreadableStudy
 from cohorts.table import header_of
-from synthesis.layouts import Layout, Take, Unsuitable, echonet_dynamic
+from synthesis.layouts import Layout, Take, Unsuitable, acdc, camus, dicom, echonet_dynamic, plain
 from synthesis.manifest import MANIFEST, Manifest
-from synthesis.release import FILE_TIME, TABLE
+from synthesis.release import COLUMNS, FILE_TIME, TABLE
 
 LAYOUTS: Mapping[str, Layout] = {
     "echonet-dynamic": echonet_dynamic.write,
+    "camus": camus.write,
+    "acdc": acdc.write,
+    "plain": plain.write_stills,
+    "plain-npy": plain.write_arrays,
+    "dicom": dicom.write,
 }
 OPTIONAL = ("ed_frame", "es_frame", "frame_rate_hz", "pixel_mm")  # columns that a release of clips has
 Show = Callable[[int, int], None]
@@ -41,8 +46,9 @@ def takes_of(release: Path) -> tuple[Take, ...]:
         Unsuitable: a subject or study whose name no file may bear.
     """
     present = {name: name for name in OPTIONAL if name in header_of(release / TABLE)}
+    words = {name: name for name in header_of(release / TABLE) if name not in (*COLUMNS, *OPTIONAL)}
     reader = READERS["manifest"](
-        root=str(release), study="study", keep=("origin",), origin=Origin.SYNTHETIC.value, **present
+        root=str(release), study="study", keep=("origin",), origin=Origin.SYNTHETIC.value, labels=words, **present
     )
     index = reader.index()
     problems = index.all_problems()
@@ -61,6 +67,7 @@ def takes_of(release: Path) -> tuple[Take, ...]:
                 study=source.study.partition("\0")[2],
                 lvef_percent=None if lvef is None else float(lvef),
                 load=source.load,
+                words={name: str(source.labels.get(name, "")) for name in words},
             )
         )
     return tuple(sorted(takes, key=lambda take: (take.subject, len(take.study), take.study)))

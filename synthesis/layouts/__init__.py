@@ -8,10 +8,11 @@ Errors: `ValueError`
 """
 
 import csv
+import gzip
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,12 +37,14 @@ class Take:
         study: tells the examinations of one subject apart.
         lvef_percent: ejection fraction as released, in percent, or `None`.
         load: decodes the clip, each time anew; raises `UnreadableStudy`.
+        words: what else the table says of it, by column.
     """
 
     subject: str
     study: str
     lvef_percent: float | None
     load: Callable[[], Clip] = field(compare=False)
+    words: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in (("subject", self.subject), ("study", self.study)):
@@ -71,6 +74,33 @@ def table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) 
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     path.write_bytes(text.getvalue().encode())
+
+
+def nifti(
+    path: Path, array: NDArray[np.uint8], *, mm: tuple[float, float] | None, seconds: float | None = None
+) -> None:
+    """Write an array as NIfTI-1, compressed with no time stamp.
+
+    Args:
+        path: ends in .nii.gz.
+        array: axes as the format counts them: width, height, slices or frames, frames.
+        mm: height and width of a pixel; without it steps are 1 and of no unit.
+        seconds: step of the fourth axis.
+    """
+    from nibabel import Nifti1Image
+
+    height, width = mm or (1.0, 1.0)
+    image = Nifti1Image(np.ascontiguousarray(array), np.diag([width, height, 1.0, 1.0]))  # type: ignore[no-untyped-call]
+    if seconds is not None:
+        image.header.set_zooms((width, height, 1.0, seconds))  # type: ignore[no-untyped-call]
+    units = ("mm" if mm else "unknown", "unknown" if seconds is None else "sec")
+    image.header.set_xyzt_units(*units)  # type: ignore[no-untyped-call]
+    path.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
+
+
+def outlined(mask: NDArray[np.uint8]) -> bool:
+    """Say whether every pixel is labelled: layouts without a word for unlabelled can hold the mask only then."""
+    return not (mask == UNLABELLED).any()
 
 
 def masks_of(clip: Clip) -> NDArray[np.uint8]:
