@@ -182,13 +182,23 @@ def _read_video(path: Path) -> Decoded:
             stream.codec_context.options = {"err_detect": "explode"}  # else a damaged frame is painted over in silence
             for frame in container.decode(stream):
                 require_modest((len(frames) + 1) * frame.height * frame.width)
-                frames.append(np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8))
+                frames.append(_grey_of(frame))
             promised, rate = stream.frames, stream.average_rate
     except av.FFmpegError as error:
         raise ValueError(f"cannot be decoded after frame {len(frames)}: {error.strerror}") from error
     if len(frames) < max(promised, 1):
         raise ValueError(f"ends after {len(frames)} of {max(promised, 1)} frames")
     return Decoded(pixels=np.stack(frames), frame_seconds=float(1 / rate) if rate else None)
+
+
+def _grey_of(frame: Any) -> NDArray[np.uint8]:
+    """Return the grey values of a decoded frame, `(height, width)`; where they lie in a plane of their own, that."""
+    name = frame.format.name
+    if name == "gray" or name.startswith("yuvj"):  # luma in the full range: what the conversion would give, at a tenth
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        return rows[: frame.height, : frame.width].copy()
+    return np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8)
 
 
 def require_modest(n_bytes: int) -> None:

@@ -208,3 +208,13 @@ def test_a_png_cut_anywhere_in_its_pixels_is_refused(tmp_path):
     for end in range(0, len(whole) - 20, 3):
         path.write_bytes(whole[:end])
         refused(r"\w", read_pixels, path)
+
+
+def test_grey_values_taken_from_their_own_plane_are_those_that_a_conversion_gives(tmp_path):
+    import av
+
+    frames = np.random.default_rng(4).integers(0, 256, (3, 35, 50), dtype=np.uint8)  # no multiple of any line
+    path = write_video(tmp_path / "a.avi", "mjpeg", "yuvj420p", frames[:, :34])
+    with av.open(str(path)) as container:
+        converted = np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
+    assert np.array_equal(read_pixels(path).pixels, converted)
