@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from cohorts.study import StudyKey, SubjectKey
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
     from pydicom import Dataset
 
 KEY_BYTES_MIN = 16
@@ -28,7 +29,7 @@ _TECHNICAL = """
     Modality SOPClassUID Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration
     BitsAllocated BitsStored PixelRepresentation RescaleSlope RescaleIntercept PixelSpacing FrameTime FrameTimeVector
     CineRate RecommendedDisplayFrameRate SequenceOfUltrasoundRegions ViewCodeSequence InstanceNumber TriggerTime
-    ImagePositionPatient ImageOrientationPatient
+    ImagePositionPatient ImageOrientationPatient Manufacturer
 """
 _IDENTIFYING = """
     PatientID IssuerOfPatientID StudyInstanceUID SeriesInstanceUID SOPInstanceUID PatientName OtherPatientIDs
@@ -136,22 +137,26 @@ class Pseudonyms:
         """Return the name of a file in a cache: 128 bits of a keyed digest of what tells it apart."""
         return keyed_digest(self._key, "pericard/file", facts).hex()[: 2 * PSEUDONYM_HEX]
 
-    def seal(self, text: str) -> str:
-        """Encrypt `text` under the site's key, the same each time (AES-SIV, RFC 5297): for a cache that stays there."""
-        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+    def seal(self, text: str, *, about: str) -> str:
+        """Encrypt `text` under the site's key, the same each time (AES-SIV, RFC 5297), for a cache that stays there.
 
-        return AESSIV(keyed_digest(self._key, "pericard/seal", "")).encrypt(text.encode(), None).hex()
+        `about` is what the text belongs to; it opens nothing else.
+        """
+        return self._cipher().encrypt(text.encode(), [about.encode()]).hex()
 
-    def unseal(self, sealed: str) -> str:
+    def unseal(self, sealed: str, *, about: str) -> str:
         """Return what `seal` was given; raises `ValueError` where another key or another hand wrote it."""
         from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
         try:
-            opener = AESSIV(keyed_digest(self._key, "pericard/seal", ""))
-            return opener.decrypt(bytes.fromhex(sealed), None).decode()
+            return self._cipher().decrypt(bytes.fromhex(sealed), [about.encode()]).decode()
         except InvalidTag:
             raise ValueError("was not sealed under this key") from None
+
+    def _cipher(self) -> "AESSIV":
+        from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+        return AESSIV(keyed_digest(self._key, "pericard/seal", ""))
 
     def _of(self, domain: str, raw: str) -> str:
         if not raw.strip():

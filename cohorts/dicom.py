@@ -101,21 +101,31 @@ def grey_range(images: Sequence[tuple[Path, Header]]) -> tuple[float, float]:
     return low, high
 
 
-def _checked(header: Header, path: Path) -> tuple[int, int, int]:
-    frames, rows, columns = header.shape
+def unsupported(header: Header) -> str:
+    """Return why no file with this header can be decoded here, "" where one can."""
     bits, kind = header.depth["bits_allocated"], header.depth["photometric_interpretation"]
     if header.pixels_at is None:
-        raise ValueError("holds no image")
+        return "holds no image"
     if header.syntax not in NATIVE | JPEG | JPEG_LOSSLESS | {RLE}:
-        raise ValueError(f"has transfer syntax {header.syntax[:64]!r}, which is not read")
+        return f"has transfer syntax {header.syntax[:64]!r}, which is not read"
     if kind not in _KINDS:
-        raise ValueError(f"has photometric interpretation {kind[:16]!r}; known: {', '.join(sorted(_KINDS))}")
+        return f"has photometric interpretation {kind[:16]!r}; known: {', '.join(sorted(_KINDS))}"
     if bits not in (8, 16) or (bits == 16 and header.modality != "MR"):
-        raise ValueError(f"has {bits} bits a value; ultrasound must have 8, magnetic resonance 8 or 16")
-    if rows * columns > FRAME_PIXELS_MAX or frames * rows * columns * (bits // 8) > BYTES_MAX:
+        return f"has {bits} bits a value; ultrasound must have 8, magnetic resonance 8 or 16"
+    return ""
+
+
+def _checked(header: Header, path: Path) -> tuple[int, int, int]:
+    """Return the promised shape, or refuse it before any of it is decoded."""
+    if why := unsupported(header):
+        raise ValueError(why)
+    frames, rows, columns = header.shape
+    width = header.depth["bits_allocated"] // 8
+    if rows * columns > FRAME_PIXELS_MAX or frames * rows * columns * width > BYTES_MAX:
         raise ValueError(f"would decode to {frames} x {rows} x {columns} values; at most {BYTES_MAX} bytes are read")
-    stored = frames * rows * columns * header.depth["samples_per_pixel"] * (bits // 8)
-    if header.syntax in NATIVE and kind != "YBR_FULL_422" and path.stat().st_size < stored:
+    stored = frames * rows * columns * header.depth["samples_per_pixel"] * width
+    halved = "422" in header.depth["photometric_interpretation"]  # the decoder counts those itself
+    if header.syntax in NATIVE and not halved and path.stat().st_size < stored:
         raise ValueError(f"ends before its {stored} bytes of pixels")
     return header.shape
 

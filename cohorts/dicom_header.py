@@ -7,6 +7,7 @@ deflated data set is refused before it is inflated.
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,7 @@ class Header:
         trigger_ms: time since the R wave.
         view: what a view code says.
         short_axis: the series says of itself that it is one.
+        vendor: who made the scanner.
         claims: what the file says of its own de-identification.
         pixels_at: where in the file the pixel data element begins, or `None`.
     """
@@ -101,6 +103,7 @@ class Header:
     trigger_ms: float | None
     view: View | None
     short_axis: bool
+    vendor: str
     claims: Claims
     pixels_at: int | None
     identifiers: tuple[str, ...] = field(repr=False)
@@ -202,6 +205,7 @@ def _header(dataset: "Dataset", pixels_at: int) -> Header:
         trigger_ms=_number(dataset, "TriggerTime"),
         view=_view(dataset),
         short_axis=_short_axis(dataset),
+        vendor=re.sub(r"[^A-Za-z0-9 .&-]", "", _text(dataset, "Manufacturer"))[:32].strip(),
         claims=claims_of(dataset),
         pixels_at=pixels_at if rows and columns else None,
         identifiers=tuple(_identifiers(dataset)),
