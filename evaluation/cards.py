@@ -26,12 +26,17 @@ CROISSANT_VERSION = "http://mlcommons.org/croissant/1.1"
 RAI_VERSION = "http://mlcommons.org/croissant/RAI/1.0"
 SPDX = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "Apache-2.0", "MIT")
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+DRAWN = (
+    "No picture is of a patient: each was drawn by a generator, as were the outlines and the numbers beside it; nobody "
+    "outlined or measured."
+)
+CALLED = "The release calls its pictures synthetic; nobody vouches for that here."
 
 README = """---
 {{ front }}
 ---
 
-# Synthetic echocardiography, layout {{ layout }}
+# Synthetic images, layout {{ layout }}
 
 {% if p is none %}
 **This release came without a certificate.** Nothing is known here of how it was made.
@@ -40,8 +45,7 @@ Verdict of its certificate: **{{ p.verdict }}** (lane {{ p.release.lane }}, issu
 {{ p.expires[:10] }}).
 {% endif %}
 
-No picture here is of a patient: each was drawn by a generator, as were the outlines and the numbers beside it. Written
-from the release `{{ root[:16] }}…`, {{ clips }} clips, by `pericard export`. Not for diagnosis.
+{{ nature }} Written from the release `{{ root[:16] }}…`, {{ clips }} clips, by `pericard export`. Not for diagnosis.
 
 ## Files
 
@@ -124,7 +128,7 @@ Signed by {{ signers | join(", ") }}; more than these names is not known here.
 {% for note in notes %}
 - {{ note }}
 {% endfor %}
-- People: none is pictured. {{ privacy }}
+- People: {{ nature }} {{ privacy }}
 
 ## Collection
 
@@ -147,8 +151,7 @@ Sampled from a generator, trained by {{ p.sites | length }} sites under one prot
 
 ## Preprocessing and labels
 
-Written into the layout {{ layout }} from the release with Merkle root `{{ root }}`. Masks and the ejection fraction are
-what the generator was asked to draw; nobody outlined or measured.
+Written into the layout {{ layout }} from the release with Merkle root `{{ root }}`. {{ nature }}
 
 ## Uses
 
@@ -223,8 +226,9 @@ def privacy(predicate: Predicate | None) -> str:
     dp = predicate.dp
     if dp.eps is not None and dp.delta is not None:
         return (
-            f"Every step that opened a study is differentially private: ε = {dp.eps:.3g}, δ = {words.power(dp.delta)} "
-            f"per {predicate.privacy_unit}. {words.reading_aid(dp.eps, dp.delta)}"
+            "Every step of the release that opened a study is differentially private: "
+            f"ε = {dp.eps:.3g}, δ = {words.power(dp.delta)} per {predicate.privacy_unit}. "
+            f"{words.reading_aid(dp.eps, dp.delta)}"
         )
     generator = "" if dp.generator_eps is None else f" The generator's own training has ε = {dp.generator_eps:.3g}."
     return f"No ε covers this release; what was tried against it is in the certificate.{generator}"
@@ -241,12 +245,17 @@ def _facts(origins: Origins, layout: str, exported: Exported) -> dict[str, Any]:
         "licence": origins.licence,
         "clips": exported.clips,
         "notes": exported.notes,
+        "nature": DRAWN if p else CALLED,
         "privacy": privacy(p),
         "utility": [_line(u) for u in p.utility if u.estimate is not None] if p else [],
         "front": _front(origins, layout, exported),
         "sets": FILE_SETS[layout],
         "tables": [entry.path for entry in tables_of(exported.manifest)],
     }
+
+
+def _views(p: Predicate | None) -> list[str]:
+    return list(p.release.views) if p else []
 
 
 def _line(utility: Utility) -> tuple[str, ...]:
@@ -265,7 +274,7 @@ def _front(origins: Origins, layout: str, exported: Exported) -> str:
     import yaml
 
     licence = origins.licence
-    card: dict[str, Any] = {"pretty_name": f"Synthetic echocardiography in the layout {layout}"}
+    card: dict[str, Any] = {"pretty_name": f"Synthetic images in the layout {layout}"}
     if licence is None:
         card["license"] = "unknown"
     elif licence in SPDX:
@@ -277,7 +286,7 @@ def _front(origins: Origins, layout: str, exported: Exported) -> str:
         "source_datasets": ["original"],
         "size_categories": [next((word for bound, word in SIZES if exported.clips < bound), "n>1M")],
         "task_categories": ["image-segmentation", "image-classification"],
-        "tags": ["medical", "echocardiography", "synthetic", "croissant"],
+        "tags": ["medical", "synthetic", "croissant", *_views(origins.predicate)],
     }
     if tables := tables_of(exported.manifest):
         card["configs"] = [{"config_name": Path(t.path).stem, "data_files": t.path} for t in tables]
@@ -302,11 +311,11 @@ def _croissant(
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": facts["name"],
-        "description": f"Synthetic echocardiograms in the layout {layout}, drawn by a generator. {facts['privacy']}",
+        "description": f"Synthetic images in the layout {layout}. {facts['nature']} {facts['privacy']}",
         "conformsTo": [CROISSANT_VERSION, RAI_VERSION],
         "url": f"urn:pericard:release:{origins.root}",
         "version": "1.0.0",
-        "keywords": ["echocardiography", "synthetic data", "federated learning", "differential privacy"],
+        "keywords": ["synthetic data", "medical images", *_views(p)],
         "isLiveDataset": False,
     }
     if origins.licence is not None:
@@ -344,7 +353,7 @@ def _responsible(p: Predicate | None, facts: Mapping[str, Any]) -> dict[str, Any
         "rai:personalSensitiveInformation": [facts["privacy"]],
         "rai:dataLimitations": [*(p.limits if p else ("Nothing is certified.",)), *facts["notes"]],
         "rai:dataPreprocessingProtocol": [f"Written from the release into the layout {facts['layout']}."],
-        "rai:machineAnnotationTools": ["Masks and labels are what the generator was asked to draw; nobody outlined."],
+        "rai:machineAnnotationTools": [facts["nature"]],
     }
     if p is None:
         return said
