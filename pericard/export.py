@@ -65,6 +65,7 @@ def command(
         def finish(making: Path, exported: "Exported") -> None:
             cards.write(making, origins, layout=layout, exported=exported)
 
+        out.parent.mkdir(parents=True, exist_ok=True)
         with _progress(f"writing {layout}", quiet=as_json) as show:
             exported = export(release, out, layout=layout, key=bytes.fromhex(origins.root), finish=finish, show=show)
     except InvalidCertificate as error:
@@ -109,7 +110,6 @@ def _require_free(out: Path, release: Path) -> None:
         raise click.UsageError(f"--out {out} exists already; an export is not written over anything")
     if out.resolve().is_relative_to(release.resolve()):
         raise click.UsageError(f"--out {out} lies in the release itself, which must not change")
-    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _origins(folder: Path, release: Path, *, licence: str | None, trust: Path | None) -> "Origins":
