@@ -195,6 +195,8 @@ def _balance(index: Index, seen: Sequence[Seen]) -> Iterator[Fault]:
     for source in index.sources:
         words = {name: str(value) for name, value in source.labels.items() if isinstance(value, str)}
         for name, word in {**source.columns, **words}.items():
+            if name == "split":
+                continue  # somebody's choice, not what patients are
             classes[name][word].add(source.subject)
     for clip in seen:
         if clip.view is not None:

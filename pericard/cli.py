@@ -153,6 +153,29 @@ def prior_train(
     return _until_stopped(lambda: command.train(out, device))
 
 
+@app.command()
+def export(
+    release: Annotated[
+        Path, typer.Argument(metavar="RELEASE", help="Folder of a release, or of the run that made it.")
+    ],
+    layout: Annotated[
+        str, typer.Option(metavar="NAME", help="echonet-dynamic, camus, acdc, plain, plain-npy or dicom.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="What will hold it; must not exist.")],
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="SPDX", help="Where no certificate names one.")
+    ] = None,
+    trust: Annotated[Path | None, typer.Option(metavar="FILE", help="Public keys you got by another way.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Write a release as the field's own loaders read it, with Croissant, a dataset card and a datasheet."""
+    from pericard import export as command
+
+    return _until_stopped(
+        lambda: command.command(release, layout=layout, out=out, licence=licence, trust=trust, as_json=as_json)
+    )
+
+
 Studies = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the studies.")]
 Reader = Annotated[
     str | None, typer.Option("--reader", "-r", metavar="NAME", help="Its layout; known by itself if unmistakable.")
