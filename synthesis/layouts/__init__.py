@@ -10,9 +10,9 @@ Errors: `ValueError`
 import csv
 import gzip
 import hashlib
-import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,11 +69,19 @@ Returns sentences on what is left out or not known.
 """
 
 
+@contextmanager
+def rows_into(path: Path, header: tuple[str, ...]) -> Iterator[Callable[[Iterable[tuple[str, ...]]], None]]:
+    """Open a CSV in UTF-8, a line feed at the end of each line; yield what appends rows to it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        yield writer.writerows
+
+
 def table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Write a CSV in UTF-8 with a line feed at the end of each line."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    path.write_bytes(text.getvalue().encode())
+    """Write a CSV at once, as `rows_into` does row by row."""
+    with rows_into(path, header) as append:
+        append(rows)
 
 
 def nifti(

@@ -17,7 +17,8 @@ Source of the layout: doi:10.1038/s41586-020-2145-8.
 """
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cohorts.study import CAVITY, Clip, View
-from synthesis.layouts import Take, Unsuitable, counted, lot, masks_of, table
+from synthesis.layouts import Take, Unsuitable, counted, lot, masks_of, rows_into
 
 SIDE = 112
 DISCS = 20
@@ -126,42 +127,44 @@ def write(folder: Path, takes: Iterable[Take], key: bytes) -> tuple[str, ...]:
         Unsuitable: no clip is a four-chamber view, or two would have one name.
     """
     (folder / "Videos").mkdir()
-    files: list[tuple[str, ...]] = []
-    tracings: list[tuple[str, ...]] = []
-    names, other, untraced, unlabelled, unscaled = set[str](), 0, 0, 0, 0
-    for take in takes:
-        clip = take.load()
-        if clip.view is not View.A4C:
-            other += 1
-            continue
-        if take.name.casefold() in names:
-            raise Unsuitable(f"{take.name} would name two videos; echonet-dynamic has one per examination")
-        names.add(take.name.casefold())
-        frames, factor, left, top = squared(clip.pixels)
-        write_video(folder / "Videos" / f"{take.name}.avi", frames, frame_seconds=clip.frame_seconds)
-        traced = _traced(clip)
-        for frame, found in traced.items():
-            tracings += _rows(f"{take.name}.avi", frame, found.scaled(factor, left, top))
-        esv, edv = (
-            _volume(clip, traced.get(-1 if frame is None else frame)) for frame in (clip.es_frame, clip.ed_frame)
-        )
-        rate = "" if clip.frame_seconds is None else f"{1 / clip.frame_seconds:g}"
-        split = SPLITS[lot(key, take.subject, len(SPLITS))]
-        size = (str(SIDE), str(SIDE), rate, str(len(frames)))
-        files.append((take.name, take.lvef, esv, edv, *size, split))
-        untraced += len(traced) < 2
-        unlabelled += take.lvef_percent is None
-        unscaled += clip.pixel_mm is None
-    if not files:
+    names = set[str]()
+    seen: Counter[str] = Counter()
+    with (
+        rows_into(folder / "FileList.csv", FILES) as list_files,
+        rows_into(folder / "VolumeTracings.csv", TRACINGS) as list_lines,
+    ):
+        for take in takes:
+            clip = take.load()
+            if clip.view is not View.A4C:
+                seen["other"] += 1
+                continue
+            if take.name.casefold() in names:
+                raise Unsuitable(f"{take.name} would name two videos; echonet-dynamic has one per examination")
+            names.add(take.name.casefold())
+            frames, factor, left, top = squared(clip.pixels)
+            write_video(folder / "Videos" / f"{take.name}.avi", frames, frame_seconds=clip.frame_seconds)
+            traced = _traced(clip)
+            for frame, found in traced.items():
+                list_lines(_rows(f"{take.name}.avi", frame, found.scaled(factor, left, top)))
+            list_files([_listed(take, clip, traced, SPLITS[lot(key, take.subject, len(SPLITS))])])
+            seen["untraced"] += len(traced) < 2
+            seen["unlabelled"] += take.lvef_percent is None
+            seen["unscaled"] += clip.pixel_mm is None
+    if not names:
         raise Unsuitable("echonet-dynamic holds apical four-chamber views (A4C); this release has none")
-    table(folder / "FileList.csv", FILES, files)
-    table(folder / "VolumeTracings.csv", TRACINGS, tracings)
-    return (
-        *counted(other, "clip of another view is left out.", "clips of other views are left out."),
-        *counted(unscaled, "video without pixel size has no ESV, EDV.", "videos without pixel size have no ESV, EDV."),
-        *counted(unlabelled, "video has no ejection fraction.", "videos have no ejection fraction."),
-        *counted(untraced, "video has fewer than two traced frames.", "videos have fewer than two traced frames."),
-    )  # fmt: skip
+    gaps = {
+        "other": ("clip of another view is left out.", "clips of other views are left out."),
+        "unscaled": ("video of unknown scale has no volumes.", "videos of unknown scale have no volumes."),
+        "unlabelled": ("video has no ejection fraction.", "videos have no ejection fraction."),
+        "untraced": ("video has fewer than two traced frames.", "videos have fewer than two traced frames."),
+    }
+    return tuple(note for gap, words in gaps.items() for note in counted(seen[gap], *words))
+
+
+def _listed(take: Take, clip: Clip, traced: Mapping[int, Discs], split: str) -> tuple[str, ...]:
+    esv, edv = (_volume(clip, traced.get(-1 if frame is None else frame)) for frame in (clip.es_frame, clip.ed_frame))
+    rate = "" if clip.frame_seconds is None else f"{1 / clip.frame_seconds:g}"
+    return (take.name, take.lvef, esv, edv, str(SIDE), str(SIDE), rate, str(len(clip.pixels)), split)
 
 
 def _traced(clip: Clip) -> dict[int, Discs]:

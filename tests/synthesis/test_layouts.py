@@ -157,7 +157,7 @@ def test_no_volume_is_stated_without_the_size_of_a_pixel(tmp_path: Path) -> None
     listed = pd.read_csv(tmp_path / "echonet" / "FileList.csv", index_col="FileName")
     assert math.isnan(listed.loc["a", "EDV"])
     assert listed.loc["b", "EDV"] > listed.loc["b", "ESV"] > 0
-    assert notes == ("1 video without pixel size has no ESV, EDV.",)
+    assert notes == ("1 video of unknown scale has no volumes.",)
 
 
 @LAW
