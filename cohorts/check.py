@@ -74,6 +74,7 @@ def faults(
         *_fault_of(Harm.STOPS, "refused", index.all_problems(), "mend the file or the table, or take the row out"),
         *_fault_of(Harm.STOPS, "unreadable", unreadable, "export the study again, or take it out of the table"),
         *_fault_of(Harm.LEFT_OUT, "left out", index.left_out, "nothing, if that is meant; else mend what is named"),
+        *_nothing(index),
         *_twins(seen, {raw: min(group) for group in same_subject for raw in group}),
         *_borrowed_outlines(seen),
         *(fault for clip in seen for fault in _impossible(clip)),
@@ -86,6 +87,17 @@ def faults(
 def _fault_of(harm: Harm, kind: str, problems: Iterable[UnreadableStudy], remedy: str) -> Iterator[Fault]:
     for problem in problems:
         yield Fault(harm=harm, kind=kind, where=problem.key, reason=problem.reason, remedy=remedy)
+
+
+def _nothing(index: Index) -> Iterator[Fault]:
+    if not index.sources and not index.problems:
+        yield Fault(
+            harm=Harm.STOPS,
+            kind="nothing to use",
+            where="the cohort",
+            reason=f"holds no usable clip; {len(index.left_out)} files are left out, each for its reason",
+            remedy="mend what is named, or name another reader",
+        )
 
 
 def _twins(seen: Sequence[Seen], known: Mapping[str, str]) -> Iterator[Fault]:

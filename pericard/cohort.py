@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-SHOWN = 40  # lines of the table; --json and --out have all
+SHOWN = 40  # rows of the table, alike faults in one; --json and --out have all
 
 
 def check(folder: Path, *, reader: str | None, settings: Sequence[str], out: Path | None, as_json: bool) -> int:
@@ -200,18 +200,22 @@ def _show(document: dict[str, Any], found: Sequence["Fault"], words: Any) -> Non
     table.add_column("fault", max_width=22)
     table.add_column("where, why, what to do", overflow="fold")
     roots = {document["folder"].rstrip("/") + "/", str(Path(document["folder"]).resolve()) + "/"}
-    for fault in found[:SHOWN]:
+    alike: dict[tuple[Any, ...], list[Fault]] = {}
+    for fault in found:
+        alike.setdefault((fault.harm, fault.kind, fault.reason, fault.remedy), []).append(fault)
+    for (harm, kind, reason, remedy), those in list(alike.items())[:SHOWN]:
+        more = f" and {len(those) - 1} more" if len(those) > 1 else ""
         told = Text("\n").join(
-            [Text(fault.where, style="bold"), Text(fault.reason), Text(f"→ {fault.remedy}", style="italic")]
+            [Text(those[0].where + more, style="bold"), Text(reason), Text(f"→ {remedy}", style="italic")]
         )  # Text, for a file's name is no markup
         for root in roots:
             told = Text("").join(_without(told, root))
-        table.add_row(Text(f"{fault.kind}\n({words[fault.harm]})"), told)
+        table.add_row(Text(f"{kind}\n({words[harm]})"), told)
     console.print(table)
     kinds = Counter((fault.harm, fault.kind) for fault in found)
     console.print("; ".join(f"{n} x {kind}" for (_, kind), n in sorted(kinds.items())), highlight=False)
-    if len(found) > SHOWN:
-        console.print(f"{len(found) - SHOWN} more: --json or --out FILE has all of them", highlight=False)
+    if len(alike) < len(found) or len(alike) > SHOWN:
+        console.print("--json or --out FILE has every one of them", highlight=False)
 
 
 def _without(text: "Text", root: str) -> "list[Text]":
