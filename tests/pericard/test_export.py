@@ -60,6 +60,19 @@ def test_what_echonet_dynamic_holds_is_read_by_the_reader_of_that_layout(made: C
     assert len(cohort.subjects) == 3
 
 
+def test_a_plain_export_is_a_release_again(made: Certified, tmp_path: Path) -> None:
+    assert export(made.folder, tmp_path / "out") == 0
+    for folder in (made.folder, tmp_path / "out"):
+        assert READERS["release"].recognises(folder)
+    pixels = [
+        [clip.pixels.tobytes() for s in cohort.subjects for study in cohort.of(s) for clip in study.clips]
+        for folder in (made.folder, tmp_path / "out")
+        if (cohort := READERS["release"](root=str(folder)).read(pseudonyms=Pseudonyms(b"k" * 32)))
+    ]
+    assert pixels[0] == pixels[1]
+    assert len(pixels[0]) == 6
+
+
 def test_an_export_is_the_same_every_time(made: Certified, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert export(made.folder, tmp_path / name, "camus") == 0

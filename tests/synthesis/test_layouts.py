@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cohorts.dicom import read_frames
+from cohorts.dicom_header import read_header
 from cohorts.index import Source
 from cohorts.readers import READERS
 from cohorts.study import UNLABELLED, Clip, View
@@ -391,6 +393,11 @@ def test_dicom_reads_back_and_says_that_it_is_synthetic(made: Clip, tmp_path_fac
     else:
         region = read.SequenceOfUltrasoundRegions[0]
         assert (10 * region.PhysicalDeltaY, 10 * region.PhysicalDeltaX) == pytest.approx(made.pixel_mm)
+    header = read_header(root / "dicom" / "s1" / "000000.dcm")
+    assert (header.view, header.subject, header.claims.identity_removed) == (made.view, "s1", True)
+    np.testing.assert_array_equal(read_frames(root / "dicom" / "s1" / "000000.dcm", header).values, made.pixels)
+    assert header.pixel_mm == (None if made.pixel_mm is None else pytest.approx(made.pixel_mm))
+    assert header.frame_seconds == (None if made.frame_seconds is None else pytest.approx(made.frame_seconds))
     assert not [element for element in read if element.VR in ("DA", "DT", "TM") and element.value]
 
 
