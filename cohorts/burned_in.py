@@ -1,9 +1,10 @@
 """What looks like writing or like an ECG in the pixels: found, never cleared.
 
-No character is read. Writing is looked for as rows of small marks with sharp edges, of like height and like brightness,
-on a ground that is even between them; an ECG as a thin unbroken curve that wanders up and down. Depth scales, logos and
-settings may be taken for writing, and are meant to be: who finds nothing here may not say that nothing is there. Writing
-fainter than `CONTRAST_MIN` grey values, lower than `HEIGHT_MIN` pixels, alone by itself or handwritten is not found.
+No character is read. Writing is looked for as rows of small marks with sharp edges, of like height and brightness, on a
+ground that is even between them; an ECG as a thin unbroken curve that keeps to its level and leaves it for a short
+while. Depth scales, logos and settings may be taken for writing, and are meant to be: who finds nothing here may not
+say that nothing is there. What is fainter than `CONTRAST_MIN` grey values, lower than `HEIGHT_MIN` pixels, one or two
+characters long, slanted or handwritten is not found, and much of what lies on bright speckle is not either.
 """
 
 from collections.abc import Iterator
@@ -18,18 +19,20 @@ VERSION = 1  # of everything here: a verdict of another version is no verdict
 POLICIES = ("block", "mask")
 CONTRAST_MIN = 40
 HEIGHT_MIN, HEIGHT_SHARE_MAX = 5, 0.12
-MARKS_MIN = 3
+MARKS_MIN, MARKS_MAX = 3, 2000
+PIXELS_MAX = 2**22  # of a frame
 LEVELS = (20, 28, 40, 56, 80, 112)  # each peak of 40 to 255 has one between a quarter and a half of it
-CURVE_SHARE_MIN, CURVE_HEIGHT_MIN = 0.15, 5  # of an ECG
-SOLID_MIN = 0.30
-EVEN_MAX = 0.14
+CURVE_SHARE_MIN, CURVE_WIDTH_MIN, CURVE_SHARE_MAX, CURVE_HEIGHT_MIN, CURVE_EVEN_MAX = 0.15, 28, 0.25, 4, 0.12
+SOLID_MIN, SOLID_MIN_BARE, BARE_MAX = 0.30, 0.18, 0.06  # share of ink near its peak; less will do on a bare ground
+EVEN_MAX = {2: 0.045, 3: 0.09, 4: 0.14}  # by marks: unevenness of the ground between them, in parts of the peak
+FEET_MAX = 0.2  # of marks beside the line, in parts of their height
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are one past the end
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class _Mark:
     """One connected blot that might be a character."""
 
     box: Box
@@ -50,6 +53,8 @@ def verdict(frames: NDArray[np.uint8], region: Box | None, *, claimed: bool | No
     """
     if text not in POLICIES:
         raise ValueError(f"text={text!r} is unknown; known: {', '.join(POLICIES)}")
+    if frames[0].size > PIXELS_MAX:
+        return f"has frames of {frames[0].size} pixels, of which at most {PIXELS_MAX} are looked through"
     if claimed and (text == "block" or region is None):
         return "the header says that annotation is burned in"
     for what, boxes in (("writing", written(frames)), ("an ECG", traced(frames))):
@@ -83,24 +88,38 @@ def traced(frames: NDArray[np.uint8]) -> tuple[Box, ...]:
 def _curves(image: NDArray[np.uint8]) -> Iterator[Box]:
     height, width = image.shape
     relief = image.astype(np.float32) - _ground(image)
-    thick = max(2.5, 0.012 * height)
+    thick = max(3.0, 0.012 * height)
     for level in LEVELS[2:]:
         labels, _ = ndimage.label(relief >= level, np.ones((3, 3), bool))
         for i, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
             high, wide = rows.stop - rows.start, columns.stop - columns.start
-            if wide < CURVE_SHARE_MIN * width or not CURVE_HEIGHT_MIN <= high <= 0.3 * height:
+            if (
+                wide < max(CURVE_SHARE_MIN * width, CURVE_WIDTH_MIN)
+                or not CURVE_HEIGHT_MIN <= high <= CURVE_SHARE_MAX * height
+            ):
                 continue
             ink = labels[rows, columns] == i
-            counts = ink.sum(axis=0)
-            middle = (ink * np.arange(high)[:, None]).sum(axis=0) / np.maximum(counts, 1)
-            if np.median(counts) <= thick and (counts > 0).mean() > 0.97 and _wanders(middle, high):
+            if _is_curve(np.where(ink, relief[rows, columns], 0), ink, thick) and _is_bare(relief[rows, columns], ink):
                 yield rows.start, columns.start, rows.stop, columns.stop
 
 
-def _wanders(middle: Floats, high: int) -> bool:
-    """Say whether a curve leaves its own level for a short while, as a QRS complex does and an arc does not."""
-    away = np.abs(middle - np.median(middle)) > 0.35 * high
-    return bool(0 < away.mean() < 0.35) and bool(np.abs(np.diff(middle)).max() > 0.1 * high)
+def _is_curve(values: Floats, ink: NDArray[np.bool_], thick: float) -> bool:
+    """Say whether ink is one thin line of even brightness that keeps to its level and leaves it for a short while."""
+    counts, bright = ink.sum(axis=0), values.max(axis=0)
+    peak = float(values.max())
+    if np.median(counts) > thick or (counts > 0).mean() < 0.95 or float((values[ink] >= 0.6 * peak).mean()) < 0.4:
+        return False
+    if np.percentile(bright, 10) < 0.6 * np.percentile(bright, 90):
+        return False
+    middle = (ink * np.arange(len(ink))[:, None]).sum(axis=0) / np.maximum(counts, 1)
+    away = np.abs(middle - np.median(middle))
+    return bool((away <= max(1.5, 0.15 * len(ink))).mean() >= 0.5 and (away > 0.3 * len(ink)).any())
+
+
+def _is_bare(relief: Floats, ink: NDArray[np.bool_]) -> bool:
+    """Say whether the ground around a line is even."""
+    rest = relief[~ndimage.binary_dilation(ink, np.ones((3, 3), bool))]
+    return bool(rest.size) and float(rest.std()) <= CURVE_EVEN_MAX * float(np.median(relief[ink]))
 
 
 def _overlap(one: Box, other: Box) -> bool:
@@ -115,30 +134,30 @@ def _ground(image: NDArray[np.uint8]) -> Floats:
     return fine[: image.shape[0], : image.shape[1]]
 
 
-def marks_of(relief: Floats, level: float) -> tuple[list[Mark], NDArray[np.int32]]:
+def _marks(relief: Floats, level: float) -> list[_Mark]:
+    """Return the connected blots above `level` that might be characters, `level` lying well below their peak."""
     labels, n = ndimage.label(relief >= level, np.ones((3, 3), bool))
-    if not n:
-        return [], labels
-    flat, values = labels.ravel(), relief.ravel()
-    keep = flat > 0
-    flat, values = flat[keep], values[keep]
+    flat = labels.ravel()
+    ink = np.flatnonzero(flat)
+    flat, values = flat[ink], relief.ravel()[ink]
     area = np.bincount(flat, minlength=n + 1)
-    peak = ndimage.maximum(relief, labels, np.arange(n + 1))
+    peak = np.zeros(n + 1, np.float32)
+    np.maximum.at(peak, flat, values)
     solid = np.bincount(flat, values >= 0.75 * peak[flat], minlength=n + 1) / np.maximum(area, 1)
+    likely = (area >= HEIGHT_MIN) & (peak >= CONTRAST_MIN) & (level >= 0.25 * peak - 1) & (level <= 0.52 * peak)
     tallest = max(2 * HEIGHT_MIN, HEIGHT_SHARE_MAX * relief.shape[0])
+    places = ndimage.find_objects(labels)
     marks = []
-    for i, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+    for i in np.flatnonzero(likely):
+        rows, columns = places[i - 1]
         high, wide = rows.stop - rows.start, columns.stop - columns.start
-        if not (HEIGHT_MIN <= high <= tallest and wide <= 3 * high and area[i] >= high):
-            continue
-        if not (peak[i] >= CONTRAST_MIN and level >= 0.25 * peak[i] - 1 and level <= 0.52 * peak[i]):
-            continue
-        box = (rows.start, columns.start, rows.stop, columns.stop)
-        marks.append(Mark(box=box, peak=float(peak[i]), area=int(area[i]), solid=float(solid[i])))
-    return marks, labels
+        if HEIGHT_MIN <= high <= tallest and wide <= 8 * high and area[i] >= high:
+            box = (rows.start, columns.start, rows.stop, columns.stop)
+            marks.append(_Mark(box=box, peak=float(peak[i]), area=int(area[i]), solid=float(solid[i])))
+    return marks
 
 
-def groups_of(marks: list[Mark]) -> Iterator[list[Mark]]:
+def _runs(marks: list[_Mark]) -> Iterator[list[_Mark]]:
     """Yield runs of marks that stand side by side like the characters of a line."""
     marks = sorted(marks, key=lambda m: m.box[1])
     used: set[int] = set()
@@ -161,48 +180,42 @@ def groups_of(marks: list[Mark]) -> Iterator[list[Mark]]:
         yield run
 
 
-def _high(mark: Mark) -> int:
+def _high(mark: _Mark) -> int:
     return mark.box[2] - mark.box[0]
 
 
-def _beside(one: Mark, other: Mark) -> bool:
+def _beside(one: _Mark, other: _Mark) -> bool:
     low, high = sorted((_high(one), _high(other)))
     overlap = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
     dim, bright = sorted((one.peak, other.peak))
     return low >= 0.55 * high and overlap >= 0.7 * low and dim >= 0.7 * bright
 
 
-def measures(
-    run: list[Mark], relief: Floats, labels: NDArray[np.int32], level: float
-) -> tuple[float, float, float, float]:
-    top, left = min(m.box[0] for m in run), min(m.box[1] for m in run)
-    bottom, right = max(m.box[2] for m in run), max(m.box[3] for m in run)
-    inside = relief[top:bottom, left:right]
-    ink = ndimage.binary_dilation(inside >= level, np.ones((3, 3), bool))
-    peak = float(np.median([m.peak for m in run]))
-    rest = inside[~ink]
-    even = float(rest.std()) / peak if rest.size else 1.0
+def _measures(run: list[_Mark], relief: Floats, level: float) -> tuple[float, float, float]:
+    """Return the share of solid ink, the unevenness of the ground between the marks, and how far feet are off line."""
+    tops, lefts, bottoms, rights = (np.array(edge) for edge in zip(*(m.box for m in run), strict=True))
+    inside = relief[tops.min() : bottoms.max(), lefts.min() : rights.max()]
+    rest = inside[~ndimage.binary_dilation(inside >= level, np.ones((3, 3), bool))]
+    even = float(rest.std()) / float(np.median([m.peak for m in run])) if rest.size else 1.0
     solid = sum(m.solid * m.area for m in run) / sum(m.area for m in run)
-    fill = sum(m.area for m in run) / inside.size
-    base = np.array([m.box[2] for m in run])
-    high = float(np.median([_high(m) for m in run]))
-    base_off = float(np.median(np.abs(base - np.median(base)))) / high
-    return solid, even, fill, base_off
+    feet = float(np.median(np.abs(bottoms - np.median(bottoms)))) / float(np.median(bottoms - tops))
+    return solid, even, feet
 
 
 def _rows(relief: Floats, level: float) -> Iterator[Box]:
-    marks, labels = marks_of(relief, level)
-    for run in groups_of(marks):
-        if len(run) < MARKS_MIN:
+    marks = _marks(relief, level)
+    if len(marks) > MARKS_MAX:  # no picture of a heart: whatever it is, it is not looked through mark by mark
+        yield 0, 0, *relief.shape
+        return
+    for run in _runs(marks):
+        characters = sum(max(1, round((m.box[3] - m.box[1]) / _high(m))) for m in run)  # small ones grow together
+        if len(run) < 2 or characters < MARKS_MIN:
             continue
-        solid, even, _, base_off = measures(run, relief, labels, level)
-        if solid >= SOLID_MIN and even <= EVEN_MAX and base_off <= 0.2:
-            yield (
-                min(m.box[0] for m in run),
-                min(m.box[1] for m in run),
-                max(m.box[2] for m in run),
-                max(m.box[3] for m in run),
-            )
+        solid, even, feet = _measures(run, relief, level)
+        ragged = EVEN_MAX[min(len(run), max(EVEN_MAX))]
+        if solid >= (SOLID_MIN if even > BARE_MAX else SOLID_MIN_BARE) and even <= ragged and feet <= FEET_MAX:
+            tops, lefts, bottoms, rights = zip(*(m.box for m in run), strict=True)
+            yield min(tops), min(lefts), max(bottoms), max(rights)
 
 
 def _joined(boxes: list[Box]) -> Iterator[Box]:

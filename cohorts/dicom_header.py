@@ -6,8 +6,10 @@ deflated data set is refused before it is inflated.
 """
 
 import io
+import logging
 import math
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import numpy as np
+from PIL import Image
 
 from cohorts.deidentify import CLAIMS, FREE_TEXT, IDENTIFYING, TECHNICAL, Claims, claims_of
 from cohorts.study import UnreadableStudy, View
@@ -58,6 +61,8 @@ _CAUSES = (  # what the parser raises over damaged bytes, found by damaging them
     EOFError,
     SyntaxError,
     MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
 )
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are one past the end
@@ -126,6 +131,8 @@ def reasons(path: Path) -> Iterator[None]:
     """Turn whatever the library says of the bytes of `path` into one line, and its warnings into nothing."""
     from pydicom.errors import InvalidDicomError
 
+    log = logging.getLogger("pydicom")
+    before, log.disabled = log.disabled, True  # it would write values of the header to whoever listens
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -137,7 +144,9 @@ def reasons(path: Path) -> Iterator[None]:
     except InvalidDicomError:
         raise UnreadableStudy(str(path), "is not a DICOM file") from None
     except _CAUSES as error:
-        raise UnreadableStudy(str(path), _line(error, path)) from None  # a chain would show values of the header
+        raise UnreadableStudy(str(path), _line(error)) from None  # a chain would show values of the header
+    finally:
+        log.disabled = before
 
 
 class _Bounded(io.RawIOBase):
@@ -325,7 +334,7 @@ def _not(name: str, what: str) -> NoReturn:
     raise ValueError(f"{name} is not {what}")
 
 
-def _line(error: BaseException, path: Path) -> str:
+def _line(error: BaseException) -> str:
     """Say what is wrong without values of the header: only our own sentences are passed on."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
