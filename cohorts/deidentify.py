@@ -104,7 +104,8 @@ def redact(text: str, identifiers: Iterable[str]) -> str:
             found += [found[0][:8], found[0][6:8] + found[0][4:6] + found[0][:4]]
         parts |= {part for part in found if len(part) > 1}
     clean = unicodedata.normalize("NFC", text)
-    for part in sorted(parts, key=lambda part: (-len(part), part)):
+    bare = re.sub(r"[\W_]+", "", clean).casefold()  # most identifiers of a folder are in no path: those cost nothing
+    for part in sorted((p for p in parts if p.casefold() in bare), key=lambda part: (-len(part), part)):
         clean = re.sub(r"[\W_]?".join(map(re.escape, part)), "…", clean, flags=re.IGNORECASE)
     return clean
 

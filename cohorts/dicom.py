@@ -125,7 +125,7 @@ def _checked(header: Header, path: Path) -> tuple[int, int, int]:
         raise ValueError(f"would decode to {frames} x {rows} x {columns} values; at most {BYTES_MAX} bytes are read")
     stored = frames * rows * columns * header.depth["samples_per_pixel"] * width
     halved = "422" in header.depth["photometric_interpretation"]  # the decoder counts those itself
-    if header.syntax in NATIVE and not halved and path.stat().st_size < stored:
+    if header.syntax in NATIVE and not halved and path.stat().st_size - (header.pixels_at or 0) < stored:
         raise ValueError(f"ends before its {stored} bytes of pixels")
     return header.shape
 

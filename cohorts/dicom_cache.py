@@ -8,7 +8,7 @@ nothing but the code of the reason. Under another key, or after another hand wro
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,7 @@ def packed(name: str, entry: Entry, pseudonyms: Pseudonyms) -> object:
     """Return what is written of `entry`."""
     if entry.blocked or entry.header is None:
         return {"blocked": entry.blocked}
-    facts = asdict(replace(entry.header, identifiers=()))
-    return pseudonyms.seal(json.dumps([entry.where, entry.looked_at, facts]), about=name)
+    return pseudonyms.seal(json.dumps([entry.where, entry.looked_at, asdict(entry.header)]), about=name)
 
 
 def unpacked(name: str, found: object, pseudonyms: Pseudonyms) -> Entry | None:

@@ -129,7 +129,7 @@ def read_header(path: Path) -> Header:
 @contextmanager
 def reasons(path: Path) -> Iterator[None]:
     """Turn whatever the library says of the bytes of `path` into one line, and its warnings into nothing."""
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     log = logging.getLogger("pydicom")
     before, log.disabled = log.disabled, True  # it would write values of the header to whoever listens
@@ -143,7 +143,7 @@ def reasons(path: Path) -> Iterator[None]:
         raise UnreadableStudy(str(path), "no such file") from None
     except InvalidDicomError:
         raise UnreadableStudy(str(path), "is not a DICOM file") from None
-    except _CAUSES as error:
+    except (*_CAUSES, BytesLengthException) as error:
         raise UnreadableStudy(str(path), _line(error)) from None  # a chain would show values of the header
     finally:
         log.disabled = before
@@ -276,10 +276,12 @@ def _short_axis(dataset: "Dataset") -> bool:
 
 
 def _identifiers(dataset: "Dataset") -> Iterator[str]:
+    from pydicom.errors import BytesLengthException
+
     for name in IDENTIFYING:
         try:
             value = dataset.get(name)
-        except _CAUSES:
+        except (*_CAUSES, BytesLengthException):
             continue  # what cannot be decoded cannot be looked for either
         for part in value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else (value,):
             if text := str(part or "").strip():

@@ -9,7 +9,7 @@ identifier stands in a message: what a header calls one becomes … in the paths
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import groupby
@@ -136,9 +136,8 @@ class _Folder:
         )
         names: dict[Path, str] = {}
         entries: dict[Path, Entry] = {}
-        problems: list[UnreadableStudy] = []
-        left_out: list[UnreadableStudy] = []
-        failed: dict[Path, str] = {}
+        unusable: dict[Path, tuple[str, bool]] = {}  # why, and whether that is a problem
+        said: dict[Path, set[str]] = {}
         for path in _files(self.root):
             if self.index_file and path == Path(self.index_file).resolve():
                 continue
@@ -149,26 +148,29 @@ class _Folder:
                     known = dicom_cache.unpacked(name, cache[name], self.pseudonyms) if name in cache else None
                 if known is None or known.header is None:
                     known = self._read(path, known.blocked if known else "")
-                if why := _left_out(_header_of(known)):
-                    left_out.append(UnreadableStudy(known.where, why))
+                header = _header_of(known)
+                for folder in (path, *path.parents)[: 1 + len(path.relative_to(self.root).parts)]:
+                    said.setdefault(folder, set()).update((*header.identifiers, header.subject, header.study))
+                if why := _left_out(header):
+                    unusable[path] = why, False
                 else:
                     entries[path] = known
             except UnreadableStudy as problem:
-                failed[path] = problem.reason
+                unusable[path] = problem.reason, _is_marked(path)
             except OSError as error:
-                failed[path] = error.strerror or "cannot be read"
-        said = _said_in(entries) if failed else {}
-        for path, reason in failed.items():
-            wrong = UnreadableStudy(self._where(path, said.get(path.parent, ())), reason)
-            (problems if _is_marked(path) else left_out).append(wrong)
+                unusable[path] = error.strerror or "cannot be read", True
+        problems: list[UnreadableStudy] = []
+        left_out: list[UnreadableStudy] = []
+        for path, (why, wrong) in unusable.items():
+            near = next((said[folder] for folder in path.parents if folder in said), set())
+            where = redact(path.as_posix(), near | said.get(path, set()))
+            (problems if wrong else left_out).append(UnreadableStudy(where, why))
         return names, entries, problems, left_out
 
-    def _read(self, path: Path, blocked: str) -> Entry:
+    @staticmethod
+    def _read(path: Path, blocked: str) -> Entry:
         header = read_header(path)
-        return Entry(where=self._where(path, header.identifiers), header=header, blocked=blocked)
-
-    def _where(self, path: Path, identifiers: Iterable[str]) -> str:
-        return redact(path.as_posix(), identifiers)
+        return Entry(where=redact(path.as_posix(), header.identifiers), header=header, blocked=blocked)
 
     def _looked_at(self, clip: "_Shots", entries: dict[Path, Entry]) -> str:
         """Return why a clip is blocked, having looked at its first, middle and last frame, or remembered them."""
@@ -229,15 +231,6 @@ def _left_out(header: Header) -> str:
     if header.modality == "MR" and (header.shape[0] != 1 or header.place is None or not header.series):
         return "is a magnetic resonance image without a series and a position of its own"
     return ""
-
-
-def _said_in(entries: Mapping[Path, Entry]) -> dict[Path, set[str]]:
-    """Return the identifiers of all files by their folder: a damaged file does not say its own."""
-    said: dict[Path, set[str]] = {}
-    for path, entry in entries.items():
-        header = _header_of(entry)
-        said.setdefault(path.parent, set()).update((*header.identifiers, header.subject, header.study))
-    return said
 
 
 def _clips(shots: _Shots) -> Iterator[_Shots]:
