@@ -6,6 +6,7 @@ ventricle, 2 myocardium, 3 left ventricular cavity. A slice becomes a clip of tw
 lost pixel spacing and time; the ejection fraction of the table is the exact ratio of outlined voxels.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,8 +129,10 @@ def _shape(path: Path) -> tuple[int, ...]:
             )
         if image.dtype.kind != "f" or label.dtype.kind not in "ui":
             raise ValueError(f"image holds {image.dtype} and label {label.dtype}; must be floating point and integer")
-        if image.size * max(image.dtype.itemsize, label.dtype.itemsize) > BYTES_MAX:
-            raise ValueError(f"would decode to {image.size} voxels; at most {BYTES_MAX} bytes are read")
+        for stored in (image, label):  # a chunk is unpacked whole, and may be far larger than what lies in it
+            n_bytes = max(image.size, math.prod(stored.chunks or ())) * stored.dtype.itemsize
+            if n_bytes > BYTES_MAX:
+                raise ValueError(f"would decode to {n_bytes} bytes; at most {BYTES_MAX} are read")
         return tuple(int(n) for n in image.shape)
 
 

@@ -77,6 +77,17 @@ def test_a_shape_that_would_fill_the_memory_is_refused_by_its_header(built):
     assert "at most" in built.index().problems[0].reason
 
 
+def test_a_chunk_that_would_fill_the_memory_is_refused_however_little_lies_in_it(built):
+    def huge(file):
+        del file["image"]
+        file.create_dataset(
+            "image", (3, 24, 24), "f4", maxshape=(None,) * 3, chunks=(9, 9000, 9000), compression="gzip"
+        )
+
+    damage(built, huge)
+    assert "would decode to 2916000000 bytes; at most" in built.index().problems[0].reason
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [("image", np.nan, "outside 0..1"), ("image", 1.5, "outside 0..1"), ("label", 9, "label outside 0..3")],
