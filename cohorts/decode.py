@@ -26,6 +26,7 @@ ARRAYS = frozenset({".npy"})
 VIDEOS = frozenset({".avi", ".mp4", ".mov", ".mpg", ".mpeg"})
 SUFFIXES = STILLS | ARRAYS | VIDEOS
 BYTES_MAX = 2**28  # of one decoded file: with the copies that decoding makes, less than 1 GB
+FRAME_PIXELS_MAX = 2**26  # of a video: its decoder holds several frames of several bytes a pixel
 
 _GREY_MODES = frozenset({"L", "RGB", "RGBA", "LA", "P", "1", "CMYK", "YCbCr"})  # the 8-bit modes of Pillow
 _LABEL_MODES = frozenset({"L", "P", "1", "I;16", "I"})  # those whose stored values are labels
@@ -179,7 +180,13 @@ def _read_video(path: Path) -> Decoded:
             if not known:
                 raise ValueError("holds no video stream of a known codec")
             stream = known[0]
-            stream.codec_context.options = {"err_detect": "explode"}  # else a damaged frame is painted over in silence
+            n_pixels = stream.codec_context.width * stream.codec_context.height
+            if n_pixels > FRAME_PIXELS_MAX:
+                raise ValueError(f"has frames of {n_pixels} pixels; at most {FRAME_PIXELS_MAX} are read")
+            stream.codec_context.options = {
+                "err_detect": "explode",  # else a damaged frame is painted over in silence
+                "max_pixels": str(FRAME_PIXELS_MAX),  # also where a frame is larger than the header says
+            }
             for frame in container.decode(stream):
                 require_modest((len(frames) + 1) * frame.height * frame.width)
                 frames.append(_grey_of(frame))

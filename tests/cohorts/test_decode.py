@@ -158,6 +158,12 @@ def test_a_header_cannot_ask_for_more_memory_than_the_bound(tmp_path, monkeypatc
     refused("at most 1000", read_pixels, write_video(tmp_path / "a.avi", "ffv1", "gray", frames))
 
 
+def test_a_frame_that_no_scanner_makes_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.avi", "mjpeg", "yuvj420p", np.stack([RAMP] * 2))
+    monkeypatch.setattr("cohorts.decode.FRAME_PIXELS_MAX", RAMP.size - 1)
+    refused("has frames of 8192 pixels; at most 8191 are read", read_pixels, path)
+
+
 @pytest.mark.parametrize("codec", ["ffv1", "mjpeg"])
 def test_a_truncated_video_is_refused(tmp_path, codec):
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
