@@ -195,7 +195,7 @@ class _Inflated:
     def read(self, n: int) -> bytes:
         """Return at most `n` bytes, fewer only at the end."""
         found = bytearray()
-        while len(found) < n:
+        while len(found) < n and not self._inflate.eof:
             packed = self._inflate.unconsumed_tail or self._file.read(2**16)
             if not packed:
                 break

@@ -45,7 +45,7 @@ def read_tracings(path: Path) -> Outlines:
                 where = f"{path} line {reader.line_num}"
                 if len(cells) != len(header):
                     raise UnreadableStudy(where, f"has {len(cells)} cells, the header has {len(header)}")
-                if cells[-1] not in NO_FRAME:
+                if cells[-1].strip() not in NO_FRAME:
                     outline = rows[bare(cells[0])][_frame(where, cells[-1])]
                     outline.append([_number(where, cell) for cell in cells[1:-1]])
                     if len(outline) > ROWS_MAX:

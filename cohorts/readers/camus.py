@@ -125,8 +125,10 @@ def _splits(root: Path) -> Mapping[str, str]:
     for folder in (root / "database_split", root.parent / "database_split"):
         for split in SPLITS:
             path = folder / f"subgroup_{split}.txt"
-            if path.is_file() and path.stat().st_size <= SPLIT_BYTES_MAX:
+            if path.is_file():
                 with reasons(path):
+                    if path.stat().st_size > SPLIT_BYTES_MAX:
+                        raise ValueError(f"has {path.stat().st_size} bytes; at most {SPLIT_BYTES_MAX} are read")
                     found |= dict.fromkeys(path.read_text(encoding="utf-8").split(), split)
     return found
 

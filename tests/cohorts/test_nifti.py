@@ -148,6 +148,13 @@ def test_a_bomb_is_not_unpacked_beyond_what_its_header_promises(tmp_path):
     refused(bomb, "goes on after the 120 bytes")
 
 
+def test_what_follows_a_packed_metaimage_is_not_read(tmp_path):
+    path = metaimage(tmp_path, squeeze=True)
+    with (tmp_path / "a.raw").open("ab") as file:
+        file.write(bytes(2**20))
+    assert np.array_equal(read_values(path), VALUES)
+
+
 def test_values_that_are_not_finite_are_refused(tmp_path):
     refused(save(tmp_path / "a.nii", np.full((2, 2, 2), np.nan, np.float32)), "not finite")
 
