@@ -26,6 +26,8 @@ CURVE_SHARE_MIN, CURVE_WIDTH_MIN, CURVE_SHARE_MAX, CURVE_HEIGHT_MIN, CURVE_EVEN_
 SOLID_MIN, SOLID_MIN_BARE, BARE_MAX = 0.30, 0.18, 0.06  # share of ink near its peak; less will do on a bare ground
 EVEN_MAX = {2: 0.045, 3: 0.09, 4: 0.14}  # by marks: unevenness of the ground between them, in parts of the peak
 FEET_MAX = 0.2  # of marks beside the line, in parts of their height
+FEW, LARGE, SOLID_MIN_LARGE = 4, 10, 0.42  # in a textured picture few marks of so many pixels must be solid,
+PEAKS_MAX, GAPS = 0.10, (-0.1, 0.9)  # alike in brightness, and neither overlap nor stand far apart
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are one past the end
 Floats = NDArray[np.floating[Any]]
@@ -41,7 +43,9 @@ class _Mark:
     solid: float
 
 
-def verdict(frames: NDArray[np.uint8], region: Box | None, *, claimed: bool | None, text: str) -> str:
+def verdict(
+    frames: NDArray[np.uint8], region: Box | None, *, claimed: bool | None, text: str, textured: bool = False
+) -> str:
     """Say why a clip must not be used, "" where nothing was found, which is not to say that nothing is there.
 
     Args:
@@ -50,6 +54,8 @@ def verdict(frames: NDArray[np.uint8], region: Box | None, *, claimed: bool | No
         claimed: what the header says of burned-in annotation.
         text: "block", where anything found anywhere forbids the clip, or "mask", where what lies wholly outside the
             region is cropped away with it. Without a region there is nothing to crop to.
+        textured: the pictures have sharp small structures of their own, as magnetic resonance has: short lines must be
+            more alike there, and no ECG is looked for, which such scanners do not draw.
     """
     if text not in POLICIES:
         raise ValueError(f"text={text!r} is unknown; known: {', '.join(POLICIES)}")
@@ -57,7 +63,8 @@ def verdict(frames: NDArray[np.uint8], region: Box | None, *, claimed: bool | No
         return f"has frames of {frames[0].size} pixels, of which at most {PIXELS_MAX} are looked through"
     if claimed and (text == "block" or region is None):
         return "the header says that annotation is burned in"
-    for what, boxes in (("writing", written(frames)), ("an ECG", traced(frames))):
+    curves = () if textured else traced(frames)
+    for what, boxes in (("writing", written(frames, textured=textured)), ("an ECG", curves)):
         inside = [box for box in boxes if region is None or _overlap(box, region)]
         if region is None and boxes:
             return f"looks as if {what} was burned in, and no region is known"
@@ -68,14 +75,14 @@ def verdict(frames: NDArray[np.uint8], region: Box | None, *, claimed: bool | No
     return ""
 
 
-def written(frames: NDArray[np.uint8]) -> tuple[Box, ...]:
+def written(frames: NDArray[np.uint8], *, textured: bool = False) -> tuple[Box, ...]:
     """Return boxes of what looks like a line of writing that stands still in all `frames` (frames, height, width)."""
     steady = (frames.min(axis=0), 255 - frames.max(axis=0))  # bright writing, and dark writing on a bright ground
     found: list[Box] = []
     for image in steady:
         relief = image.astype(np.float32) - _ground(image)
         for level in LEVELS:
-            found += _rows(relief, level)
+            found += _rows(relief, level, FEW if textured else 0)
     return tuple(_joined(found))
 
 
@@ -191,29 +198,33 @@ def _beside(one: _Mark, other: _Mark) -> bool:
     return low >= 0.55 * high and overlap >= 0.7 * low and dim >= 0.7 * bright
 
 
-def _measures(run: list[_Mark], relief: Floats, level: float) -> tuple[float, float, float]:
-    """Return the share of solid ink, the unevenness of the ground between the marks, and how far feet are off line."""
+def _is_line(run: list[_Mark], relief: Floats, level: float, few: int) -> bool:
+    """Say whether marks side by side are characters; no more than `few` must be more alike than others."""
     tops, lefts, bottoms, rights = (np.array(edge) for edge in zip(*(m.box for m in run), strict=True))
+    high = float(np.median(bottoms - tops))
+    characters = np.maximum(1, np.round((rights - lefts) / (bottoms - tops))).sum()  # small ones grow together
+    if len(run) < 2 or characters < MARKS_MIN or np.median(np.abs(bottoms - np.median(bottoms))) > FEET_MAX * high:
+        return False
+    peaks = np.array([m.peak for m in run])
+    if len(run) <= few:
+        gap = float((lefts[1:] - rights[:-1]).mean()) / high
+        if peaks.std() > PEAKS_MAX * peaks.mean() or not GAPS[0] <= gap <= GAPS[1]:
+            return False
     inside = relief[tops.min() : bottoms.max(), lefts.min() : rights.max()]
     rest = inside[~ndimage.binary_dilation(inside >= level, np.ones((3, 3), bool))]
-    even = float(rest.std()) / float(np.median([m.peak for m in run])) if rest.size else 1.0
+    uneven = float(rest.std()) / float(np.median(peaks)) if rest.size else 1.0
     solid = sum(m.solid * m.area for m in run) / sum(m.area for m in run)
-    feet = float(np.median(np.abs(bottoms - np.median(bottoms)))) / float(np.median(bottoms - tops))
-    return solid, even, feet
+    least = SOLID_MIN_LARGE if len(run) <= few and high >= LARGE else SOLID_MIN if uneven > BARE_MAX else SOLID_MIN_BARE
+    return bool(solid >= least and uneven <= EVEN_MAX[min(len(run), max(EVEN_MAX))])
 
 
-def _rows(relief: Floats, level: float) -> Iterator[Box]:
+def _rows(relief: Floats, level: float, few: int) -> Iterator[Box]:
     marks = _marks(relief, level)
     if len(marks) > MARKS_MAX:  # no picture of a heart: whatever it is, it is not looked through mark by mark
         yield 0, 0, *relief.shape
         return
     for run in _runs(marks):
-        characters = sum(max(1, round((m.box[3] - m.box[1]) / _high(m))) for m in run)  # small ones grow together
-        if len(run) < 2 or characters < MARKS_MIN:
-            continue
-        solid, even, feet = _measures(run, relief, level)
-        ragged = EVEN_MAX[min(len(run), max(EVEN_MAX))]
-        if solid >= (SOLID_MIN if even > BARE_MAX else SOLID_MIN_BARE) and even <= ragged and feet <= FEET_MAX:
+        if _is_line(run, relief, level, few):
             tops, lefts, bottoms, rights = zip(*(m.box for m in run), strict=True)
             yield min(tops), min(lefts), max(bottoms), max(rights)
 

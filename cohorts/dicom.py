@@ -81,8 +81,13 @@ def read_scaled(path: Path, header: Header) -> NDArray[np.float32]:
     Raises:
         UnreadableStudy: as `read_frames`.
     """
-    slope, intercept = header.scale
-    return read_frames(path, header).values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    values = read_frames(path, header).values.astype(np.float32)
+    with reasons(path), np.errstate(all="ignore"):
+        values *= np.float32(header.scale[0])
+        values += np.float32(header.scale[1])
+        if not np.isfinite(values).all():
+            raise ValueError("holds grey values that are not finite")
+        return values
 
 
 def grey_range(images: Sequence[tuple[Path, Header]]) -> tuple[float, float]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 HEADER_BYTES_MAX = 2**23
 FRAME_PIXELS_MAX = 2**24
-ULTRASOUND = frozenset({"US", "IVUS"})
+PIXEL_MM, FRAME_SECONDS = (1e-3, 1e2), (1e-4, 60.0)  # beyond these a number is a mistake, not a scanner's
 VIEWS = {  # PS3.16 CID 12226, in SNOMED CT and in the older codes of its SNOMED RT; what is not here is no view of ours
     "399214001": View.A4C,
     "G-A19C": View.A4C,
@@ -207,8 +207,8 @@ def _header(dataset: "Dataset", pixels_at: int) -> Header:
         series=_text(dataset, "SeriesInstanceUID"),
         instance=_whole(dataset, "InstanceNumber", -(2**31), 2**31),
         region=box,
-        pixel_mm=spacing or _pair(dataset, "PixelSpacing"),
-        frame_seconds=_frame_seconds(dataset),
+        pixel_mm=_within("pixel size", spacing or _pair(dataset, "PixelSpacing"), PIXEL_MM),
+        frame_seconds=_within_one("frame time", _frame_seconds(dataset), FRAME_SECONDS),
         scale=(1.0 if slope is None else slope, 0.0 if intercept is None else intercept),
         place=_place(dataset),
         trigger_ms=_number(dataset, "TriggerTime"),
@@ -330,6 +330,18 @@ def _whole(dataset: "Dataset", name: str, low: int, high: int) -> int | None:
     if number != int(number) or not low <= number <= high:
         _not(name, f"a whole number in {low}..{high}")
     return int(number)
+
+
+def _within(what: str, found: tuple[float, float] | None, bounds: tuple[float, float]) -> tuple[float, float] | None:
+    for number in found or ():
+        _within_one(what, number, bounds)
+    return found
+
+
+def _within_one(what: str, number: float | None, bounds: tuple[float, float]) -> float | None:
+    if number is not None and not bounds[0] <= number <= bounds[1]:
+        raise ValueError(f"states a {what} of {number:g}, outside {bounds[0]:g}..{bounds[1]:g}")
+    return number
 
 
 def _not(name: str, what: str) -> NoReturn:

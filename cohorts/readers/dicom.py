@@ -20,6 +20,7 @@ import numpy as np
 
 from cohorts import dicom_cache
 from cohorts.burned_in import POLICIES, verdict
+from cohorts.decode import BYTES_MAX
 from cohorts.deidentify import Pseudonyms, redact
 from cohorts.dicom import grey_range, read_frames, read_scaled, unsupported
 from cohorts.dicom_cache import Entry
@@ -174,21 +175,25 @@ class _Folder:
 
     def _looked_at(self, clip: "_Shots", entries: dict[Path, Entry]) -> str:
         """Return why a clip is blocked, having looked at its first, middle and last frame, or remembered them."""
-        header = _header_of(clip[0][1])
-        n = header.shape[0] if header.modality == "US" else len(clip)
+        path, entry = clip[0]
+        header = _header_of(entry)
+        echo = header.modality == "US"
+        n = header.shape[0] if echo else len(clip)
         chosen = sorted({0, n // 2, n - 1})
-        looks = [(clip[0], chosen)] if header.modality == "US" else [(clip[at], [0]) for at in chosen]
-        for (path, entry), frames in looks:
-            if entry.looked_at:
-                continue
-            own = _header_of(entry)
-            values = read_frames(path, own, only=frames, whole=True).values
-            grey = values if values.dtype == np.uint8 else stretched(values)
-            reason = verdict(grey, own.region, claimed=own.claims.burned_in, text=self.text)
-            entries[path] = dataclasses.replace(entry, looked_at=True, blocked=reason)
-            if reason:
-                return reason
-        return ""
+        shots = [clip[0]] if echo else [clip[at] for at in chosen]
+        if all(entry.looked_at for _, entry in shots):
+            return ""
+        if echo:
+            frames = read_frames(path, header, only=chosen, whole=True).values
+        else:
+            values = np.concatenate([read_frames(shot, _header_of(entry)).values for shot, entry in shots])
+            frames = stretched(values) if values.max() > values.min() else np.zeros(values.shape, np.uint8)
+        claims = [_header_of(entry).claims.burned_in for _, entry in shots]
+        claimed = True if any(claims) else None
+        reason = verdict(frames, header.region, claimed=claimed, text=self.text, textured=not echo)
+        for shot, entry in shots:
+            entries[shot] = dataclasses.replace(entry, looked_at=True, blocked=reason)
+        return reason
 
 
 _Shots = Sequence[tuple[Path, Entry]]
@@ -305,6 +310,9 @@ def _echo(path: Path, header: Header, where: str) -> Clip:
 
 
 def _cine(images: tuple[tuple[Path, Header], ...], grey: Callable[[], tuple[float, float]], where: str) -> Clip:
+    n_bytes = 4 * len(images) * int(np.prod(images[0][1].shape))
+    if n_bytes > BYTES_MAX:
+        raise UnreadableStudy(where, f"and {len(images) - 1} others would decode to {n_bytes} bytes, above {BYTES_MAX}")
     try:
         pixels = window(np.concatenate([read_scaled(path, header) for path, header in images]), *grey())
     except UnreadableStudy as error:

@@ -117,6 +117,16 @@ def test_no_message_claims_that_nothing_is_there():
     assert verdict(np.zeros((1, 200, 260), np.uint8), None, claimed=False, text="block") == ""
 
 
+def test_short_lines_of_a_textured_picture_must_be_more_alike_and_writing_is():
+    assert verdict(drawn("SMITH JOHN"), None, claimed=None, text="block", textured=True)
+    assert not verdict(ecg(), None, claimed=None, text="block", textured=True)
+    rough = np.zeros((60, 80), np.uint8)
+    for column, (level, high) in enumerate(((90, 14), (140, 12), (110, 16))):
+        rough[20 : 20 + high, 10 + 18 * column : 22 + 18 * column] = level
+        rough[22 : 18 + high, 12 + 18 * column : 20 + 18 * column] = level // 2
+    assert not written(rough[None], textured=True)
+
+
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="known: block, mask"):
         verdict(np.zeros((1, 9, 9), np.uint8), None, claimed=None, text="allow")

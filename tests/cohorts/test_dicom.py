@@ -187,6 +187,25 @@ def test_a_header_that_promises_nonsense_is_refused_in_one_line(tmp_path, change
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("milliseconds", ["1e-300", 9e9])
+def test_a_frame_time_that_no_scanner_has_is_refused(tmp_path, milliseconds):
+    with pytest.raises(UnreadableStudy, match=r"states a frame time of .*, outside"):
+        read_header(echo(tmp_path, FrameTime=milliseconds))
+
+
+def test_a_pixel_that_no_scanner_has_is_refused(tmp_path):
+    dataset = builder.ultrasound(GREY, name="one", n=1)
+    dataset.SequenceOfUltrasoundRegions[0].PhysicalDeltaX = 1e9
+    with pytest.raises(UnreadableStudy, match=r"states a pixel size of .*, outside"):
+        read_header(builder.save(dataset, tmp_path / "a.dcm"))
+
+
+def test_units_that_overflow_are_refused(tmp_path):
+    path = builder.save(builder.image(GREY[0], name="a", n=1, RescaleSlope="1e300"), tmp_path / "a.dcm")
+    with pytest.raises(UnreadableStudy, match="not finite"):
+        read_scaled(path, read_header(path))
+
+
 def test_a_frame_larger_than_its_header_is_not_decoded(tmp_path):
     bomb = by_pillow("JPEG")(np.zeros((3000, 3000), np.uint8))
     path = compressed(tmp_path, GREY, JPEGBaseline8Bit, lambda frame: bomb)

@@ -117,6 +117,13 @@ def test_frames_of_a_series_stay_comparable(tmp_path):
     assert dark.max() < bright.min()
 
 
+def test_an_empty_series_is_indexed_and_refused_when_it_is_read(tmp_path):
+    turned = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0]}
+    builder.save(builder.image(np.zeros((16, 16)), name="a", n=1, **turned), tmp_path / "0.dcm")
+    with pytest.raises(UnreadableStudy, match="one grey value"):
+        clips(Dicom(root=str(tmp_path)))
+
+
 def test_a_study_with_burned_in_writing_is_listed_and_not_used(built, tmp_path):
     before = len(built.index().sources)
     burned(tmp_path)
