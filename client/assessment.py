@@ -118,17 +118,19 @@ def _score(site: Site, request: Score) -> Scores:
             learner = task.learner()
             arrays.load(learner.module, weights)
             values[arm] = task.scores(learner, test)
-        learner = task.learner()
         members = site.frames(Split.MEMBERS, size=request.size)
-        fit(
-            learner,
-            members,
-            steps=task.steps,
-            batch_size=task.batch_size,
-            learning_rate=task.learning_rate,
-            seed=request.seed,
-        )
-        values[LOCAL] = task.scores(learner, test)
+        learner = task.learner()
+        if len(members):
+            fit(
+                learner,
+                members,
+                steps=task.steps,
+                batch_size=task.batch_size,
+                learning_rate=task.learning_rate,
+                seed=request.seed,
+            )
+        found = task.scores(learner, test)
+        values[LOCAL] = found if len(members) else {metric: np.full_like(v, np.nan) for metric, v in found.items()}
     least = site.policy.min_cell
     differences = {
         a: {b: {m: values[a][m] - values[b][m] for m in values[a]} for b in sorted(values) if b > a} for a in values

@@ -72,7 +72,9 @@ def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
     arrays.load(learner.module, request.arrays)
     members = site.frames(Split.MEMBERS, size=request.size)
     with threads(site.file.threads):
-        if plan is None:
+        if plan is None and not len(members):
+            pass  # the lot gave this site nobody to train on: its arrays stay as they came
+        elif plan is None:
             fit(
                 learner,
                 members,

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from client.assessment import as_frames
 from client.site import Site
+from cohorts.frames import Frames
 from cohorts.split import Split
 from learning import arrays
 from learning.messages import Attack, Code, Counts, Kept, Refusal, Score, Screen, encode
-from tests.hospitals import SIZE, TinyAttack, TinyLearner, Wire, hospital, images, reserve_request
+from tests.hospitals import SIZE, TinyAttack, TinyLearner, Wire, hospital, images, reserve_request, train_request
 
 RELEASE = arrays.trainable(TinyLearner("").module)
 
@@ -61,6 +62,33 @@ def test_scores_are_rounded_means_of_test_subjects_beside_a_local_model(tmp_path
 def test_fewer_subjects_than_the_policy_asks_for_make_no_score(tmp_path: Path) -> None:
     reply = admitted(tmp_path, min_cell=30).ask(score())
     assert reply.scores == {"release": {}, "zero": {}, "local": {}}
+
+
+@pytest.fixture
+def no_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the lot give the site nobody to train on, as it does where a handful of patients is all there is."""
+    of = Site.frames
+
+    def frames(self: Site, *splits: Split, size: int) -> Frames:
+        found = of(self, *splits, size=size)
+        return found.select([]) if splits == (Split.MEMBERS,) else found
+
+    monkeypatch.setattr(Site, "frames", frames)
+
+
+@pytest.mark.usefixtures("no_members")
+def test_a_site_without_members_tests_the_models_of_others_and_has_none_of_its_own(tmp_path: Path) -> None:
+    reply = admitted(tmp_path).ask(score())
+    assert reply.scores["zero"]["accuracy"]["mean"] == 0.5
+    assert reply.scores["local"] == {}
+    assert reply.differences["local"]["zero"] == {}
+
+
+@pytest.mark.usefixtures("no_members")
+def test_a_site_without_members_leaves_the_reference_as_it_came(tmp_path: Path) -> None:
+    wire = admitted(tmp_path, allow_non_dp_reference=True)
+    reply = wire.ask(train_request(plan=None, stage="reference"))
+    assert all(not change.any() for change in reply.arrays.values())
 
 
 def test_a_task_is_scored_once(tmp_path: Path) -> None:
