@@ -54,7 +54,6 @@ _CAUSES = (  # what the parser raises over damaged bytes, found by damaging them
     TypeError,
     LookupError,
     AttributeError,
-    NotImplementedError,
     RuntimeError,  # a RecursionError too
     AssertionError,
     ArithmeticError,
