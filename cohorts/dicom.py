@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cohorts.decode import BYTES_MAX
-from cohorts.dicom_header import FRAME_PIXELS_MAX, Header, reasons
+from cohorts.dicom_elements import reasons
+from cohorts.dicom_header import FRAME_PIXELS_MAX, Header
 from cohorts.grey import PERCENTILES
 from cohorts.study import UnreadableStudy
 

@@ -1,32 +1,23 @@
-"""What a DICOM header is asked for: a list of technical elements, and the identifiers that must not reach a message.
+"""What a DICOM header is asked for, and what becomes of the answers: a list of technical facts, and no other.
 
-Nothing else is read: the parser skips every element that is on neither list (PS3.15 annex E takes elements away; a list
-of what may stay forgets none). A header is hostile: what is read of it is bounded, sequences nest only so deep, and a
-deflated data set is refused before it is inflated.
+Nothing else is read: the parser skips each element that is on no list of `cohorts.deidentify` (PS3.15 annex E says what
+to take away; a list of what may stay forgets none). What a header does not say is absent, never guessed.
 """
 
-import io
-import logging
-import math
 import re
-import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from cohorts.deidentify import CLAIMS, FREE_TEXT, IDENTIFYING, TECHNICAL, Claims, claims_of
-from cohorts.study import UnreadableStudy, View
+from cohorts import dicom_elements as elements
+from cohorts.deidentify import FREE_TEXT, Claims, claims_of
+from cohorts.study import View
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-HEADER_BYTES_MAX = 2**23
 FRAME_PIXELS_MAX = 2**24
 PIXEL_MM, FRAME_SECONDS = (1e-3, 1e2), (1e-4, 60.0)  # beyond these a number is a mistake, not a scanner's
 VIEWS = {  # PS3.16 CID 12226, in SNOMED CT and in the older codes of its SNOMED RT; what is not here is no view of ours
@@ -48,22 +39,6 @@ VIEWS = {  # PS3.16 CID 12226, in SNOMED CT and in the older codes of its SNOMED
     "G-039B": View.PSAX,
 }
 _TWO_DIMENSIONAL, _TISSUE_OR_COLOUR, _CENTIMETRES = 1, (1, 2), 3  # PS3.3 C.8.5.5.1
-_CAUSES = (  # what the parser raises over damaged bytes, found by damaging them
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,  # a RecursionError too
-    AssertionError,
-    ArithmeticError,
-    EOFError,
-    SyntaxError,
-    MemoryError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two are one past the end
 
 
@@ -119,104 +94,44 @@ def read_header(path: Path) -> Header:
     Raises:
         UnreadableStudy: no DICOM file, a damaged one, or one whose values contradict each other.
     """
-    with reasons(path), path.open("rb") as file:
-        bounded = _Bounded(file)
-        dataset = _parsed(bounded)
-        return _header(dataset, bounded.tell())
-
-
-@contextmanager
-def reasons(path: Path) -> Iterator[None]:
-    """Turn whatever the library says of the bytes of `path` into one line, and its warnings into nothing."""
-    from pydicom.errors import BytesLengthException, InvalidDicomError
-
-    log = logging.getLogger("pydicom")
-    before, log.disabled = log.disabled, True  # it would write values of the header to whoever listens
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except UnreadableStudy:
-        raise
-    except FileNotFoundError:
-        raise UnreadableStudy(str(path), "no such file") from None
-    except InvalidDicomError:
-        raise UnreadableStudy(str(path), "is not a DICOM file") from None
-    except (*_CAUSES, BytesLengthException) as error:
-        raise UnreadableStudy(str(path), _line(error)) from None  # a chain would show values of the header
-    finally:
-        log.disabled = before
-
-
-class _Bounded(io.RawIOBase):
-    """A file that gives no more than `HEADER_BYTES_MAX` bytes, and never all at once, which inflating would need."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file, self._left = file, HEADER_BYTES_MAX
-
-    def read(self, size: int = -1) -> bytes:
-        if size is None or size < 0:
-            raise ValueError("is deflated; inflate it first")
-        if size > self._left:
-            raise ValueError(f"has a header of more than {HEADER_BYTES_MAX} bytes")
-        self._left -= size
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-
-def _parsed(file: _Bounded) -> "Dataset":
-    from pydicom.filereader import dcmread
-
-    asked = sorted({*TECHNICAL, *FREE_TEXT, *IDENTIFYING, *CLAIMS})
-    return dcmread(file, stop_before_pixels=True, specific_tags=asked)
+    with elements.reasons(path), path.open("rb") as file:
+        return _header(*elements.parsed(file))
 
 
 def _header(dataset: "Dataset", pixels_at: int) -> Header:
-    rows, columns = (_whole(dataset, name, 0, 2**16) or 0 for name in ("Rows", "Columns"))
-    frames = _whole(dataset, "NumberOfFrames", 0, 2**20) or 1
-    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
-    patient, issuer = _text(dataset, "PatientID"), _text(dataset, "IssuerOfPatientID")
+    rows, columns = (elements.whole(dataset, name, 0, 2**16) or 0 for name in ("Rows", "Columns"))
+    frames = elements.whole(dataset, "NumberOfFrames", 0, 2**20) or 1
+    slope, intercept = elements.number(dataset, "RescaleSlope"), elements.number(dataset, "RescaleIntercept")
+    patient, issuer = elements.text(dataset, "PatientID"), elements.text(dataset, "IssuerOfPatientID")
     box, spacing = _region(dataset, rows, columns)
     return Header(
         syntax=str(dataset.file_meta.get("TransferSyntaxUID", "")),
-        modality=_text(dataset, "Modality").upper(),
+        modality=elements.text(dataset, "Modality").upper(),
         shape=(frames, rows, columns),
         depth={
-            "samples_per_pixel": _whole(dataset, "SamplesPerPixel", 1, 4) or 1,
-            "photometric_interpretation": _text(dataset, "PhotometricInterpretation").upper(),
-            "planar_configuration": _whole(dataset, "PlanarConfiguration", 0, 1) or 0,
-            "bits_allocated": _whole(dataset, "BitsAllocated", 1, 64) or 0,
-            "bits_stored": _whole(dataset, "BitsStored", 1, 64) or 0,
-            "pixel_representation": _whole(dataset, "PixelRepresentation", 0, 1) or 0,
+            "samples_per_pixel": elements.whole(dataset, "SamplesPerPixel", 1, 4) or 1,
+            "photometric_interpretation": elements.text(dataset, "PhotometricInterpretation").upper(),
+            "planar_configuration": elements.whole(dataset, "PlanarConfiguration", 0, 1) or 0,
+            "bits_allocated": elements.whole(dataset, "BitsAllocated", 1, 64) or 0,
+            "bits_stored": elements.whole(dataset, "BitsStored", 1, 64) or 0,
+            "pixel_representation": elements.whole(dataset, "PixelRepresentation", 0, 1) or 0,
         },
         subject=f"{patient}\\{issuer}" if patient and issuer else patient,
-        study=_text(dataset, "StudyInstanceUID"),
-        series=_text(dataset, "SeriesInstanceUID"),
-        instance=_whole(dataset, "InstanceNumber", -(2**31), 2**31),
+        study=elements.text(dataset, "StudyInstanceUID"),
+        series=elements.text(dataset, "SeriesInstanceUID"),
+        instance=elements.whole(dataset, "InstanceNumber", -(2**31), 2**31),
         region=box,
-        pixel_mm=_within("pixel size", spacing or _pair(dataset, "PixelSpacing"), PIXEL_MM),
+        pixel_mm=_within("pixel size", spacing or elements.pair(dataset, "PixelSpacing"), PIXEL_MM),
         frame_seconds=_within_one("frame time", _frame_seconds(dataset), FRAME_SECONDS),
         scale=(1.0 if slope is None else slope, 0.0 if intercept is None else intercept),
         place=_place(dataset),
-        trigger_ms=_number(dataset, "TriggerTime"),
+        trigger_ms=elements.number(dataset, "TriggerTime"),
         view=_view(dataset),
         short_axis=_short_axis(dataset),
-        vendor=re.sub(r"[^A-Za-z0-9 .&-]", "", _text(dataset, "Manufacturer"))[:32].strip(),
+        vendor=re.sub(r"[^A-Za-z0-9 .&-]", "", elements.text(dataset, "Manufacturer"))[:32].strip(),
         claims=claims_of(dataset),
         pixels_at=pixels_at if rows and columns else None,
-        identifiers=tuple(_identifiers(dataset)),
+        identifiers=tuple(elements.identifiers(dataset)),
     )
 
 
@@ -224,17 +139,20 @@ def _region(dataset: "Dataset", rows: int, columns: int) -> tuple[Box | None, tu
     """Return the box of all two-dimensional regions, and the size of their pixels where they agree on it."""
     boxes: list[Box] = []
     sizes: set[tuple[float, float] | None] = set()
-    for region in _items(dataset, "SequenceOfUltrasoundRegions"):
-        kind, what = _whole(region, "RegionSpatialFormat", 0, 2**16), _whole(region, "RegionDataType", 0, 2**16)
+    for region in elements.items(dataset, "SequenceOfUltrasoundRegions"):
+        kind, what = (
+            elements.whole(region, "RegionSpatialFormat", 0, 2**16),
+            elements.whole(region, "RegionDataType", 0, 2**16),
+        )
         if kind != _TWO_DIMENSIONAL or what not in _TISSUE_OR_COLOUR:
             continue
         edges = ("RegionLocationMinY0", "RegionLocationMinX0", "RegionLocationMaxY1", "RegionLocationMaxX1")
-        top, left, bottom, right = (_whole(region, name, 0, 2**32) or 0 for name in edges)
+        top, left, bottom, right = (elements.whole(region, name, 0, 2**32) or 0 for name in edges)
         if not (top <= bottom < rows and left <= right < columns):
             return None, None  # of an image that was resized since: neither its place nor its scale hold any more
         boxes.append((top, left, bottom + 1, right + 1))
-        high, wide = (abs(_number(region, f"PhysicalDelta{axis}") or 0) for axis in "YX")
-        units = {_whole(region, f"PhysicalUnits{axis}Direction", 0, 2**16) for axis in "XY"}
+        high, wide = (abs(elements.number(region, f"PhysicalDelta{axis}") or 0) for axis in "YX")
+        units = {elements.whole(region, f"PhysicalUnits{axis}Direction", 0, 2**16) for axis in "XY"}
         sizes.add((high * 10, wide * 10) if units == {_CENTIMETRES} and high and wide else None)
     if not boxes:
         return None, None
@@ -244,19 +162,22 @@ def _region(dataset: "Dataset", rows: int, columns: int) -> tuple[Box | None, tu
 
 def _frame_seconds(dataset: "Dataset") -> float | None:
     """Return the frame time; a vector of times must not vary by more than a tenth, else there is no one time."""
-    if (each := _number(dataset, "FrameTime")) and each > 0:
+    if (each := elements.number(dataset, "FrameTime")) and each > 0:
         return each / 1000
-    steps = _numbers(dataset, "FrameTimeVector")[1:]
+    steps = elements.numbers(dataset, "FrameTimeVector")[1:]
     if steps and min(steps) > 0 and max(steps) <= 1.1 * min(steps):
         return float(np.mean(steps)) / 1000
     for name in ("CineRate", "RecommendedDisplayFrameRate"):
-        if (rate := _number(dataset, name)) and rate > 0:
+        if (rate := elements.number(dataset, name)) and rate > 0:
             return 1 / rate
     return None
 
 
 def _place(dataset: "Dataset") -> tuple[float, float, float, float] | None:
-    position, axes = _numbers(dataset, "ImagePositionPatient"), _numbers(dataset, "ImageOrientationPatient")
+    position, axes = (
+        elements.numbers(dataset, "ImagePositionPatient"),
+        elements.numbers(dataset, "ImageOrientationPatient"),
+    )
     if len(position) != 3 or len(axes) != 6:
         return None
     normal = np.cross(axes[:3], axes[3:])
@@ -265,98 +186,26 @@ def _place(dataset: "Dataset") -> tuple[float, float, float, float] | None:
 
 
 def _view(dataset: "Dataset") -> View | None:
-    said = {VIEWS[code] for item in _items(dataset, "ViewCodeSequence") if (code := _text(item, "CodeValue")) in VIEWS}
+    said = {
+        VIEWS[code]
+        for item in elements.items(dataset, "ViewCodeSequence")
+        if (code := elements.text(item, "CodeValue")) in VIEWS
+    }
     return said.pop() if len(said) == 1 else None
 
 
 def _short_axis(dataset: "Dataset") -> bool:
-    words = " ".join(_text(dataset, name) for name in FREE_TEXT).lower()
+    words = " ".join(elements.text(dataset, name) for name in FREE_TEXT).lower()
     return any(name in f" {words.replace('_', ' ')} " for name in (" sax ", "short axis", "short-axis", "shortaxis"))
 
 
-def _identifiers(dataset: "Dataset") -> Iterator[str]:
-    from pydicom.errors import BytesLengthException
-
-    for name in IDENTIFYING:
-        try:
-            value = dataset.get(name)
-        except (*_CAUSES, BytesLengthException):
-            continue  # what cannot be decoded cannot be looked for either
-        for part in value if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue" else (value,):
-            if text := str(part or "").strip():
-                yield text
-
-
-def _items(dataset: "Dataset", name: str) -> tuple["Dataset", ...]:
-    found = dataset.get(name)
-    if found is None:
-        return ()
-    if type(found).__name__ != "Sequence":
-        raise ValueError(f"{name} is no sequence")
-    return tuple(found)[:64]
-
-
-def _text(dataset: "Dataset", name: str) -> str:
-    value = dataset.get(name)
-    return "" if value is None else str(value).strip("\0 ")
-
-
-def _numbers(dataset: "Dataset", name: str) -> list[float]:
-    value = dataset.get(name)
-    if value is None or value == "":
-        return []
-    several = value if not isinstance(value, (str, bytes, int, float)) and hasattr(value, "__len__") else [value]
-    numbers = [float(v) for v in list(several)[: 2**16]]
-    if not all(map(math.isfinite, numbers)):
-        _not(name, "finite")
-    return numbers
-
-
-def _number(dataset: "Dataset", name: str) -> float | None:
-    numbers = _numbers(dataset, name)
-    return numbers[0] if numbers else None
-
-
-def _pair(dataset: "Dataset", name: str) -> tuple[float, float] | None:
-    numbers = _numbers(dataset, name)
-    return (numbers[0], numbers[1]) if len(numbers) == 2 and min(numbers) > 0 else None
-
-
-def _whole(dataset: "Dataset", name: str, low: int, high: int) -> int | None:
-    number = _number(dataset, name)
-    if number is None:
-        return None
-    if number != int(number) or not low <= number <= high:
-        _not(name, f"a whole number in {low}..{high}")
-    return int(number)
-
-
 def _within(what: str, found: tuple[float, float] | None, bounds: tuple[float, float]) -> tuple[float, float] | None:
-    for number in found or ():
-        _within_one(what, number, bounds)
+    for value in found or ():
+        _within_one(what, value, bounds)
     return found
 
 
-def _within_one(what: str, number: float | None, bounds: tuple[float, float]) -> float | None:
-    if number is not None and not bounds[0] <= number <= bounds[1]:
-        raise ValueError(f"states a {what} of {number:g}, outside {bounds[0]:g}..{bounds[1]:g}")
-    return number
-
-
-def _not(name: str, what: str) -> NoReturn:
-    raise ValueError(f"{name} is not {what}")
-
-
-def _line(error: BaseException) -> str:
-    """Say what is wrong without values of the header: only our own sentences are passed on."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    ours = type(error) is ValueError and error.__traceback__ is not None and _raised_here(error)
-    return " ".join(str(error).split()) if ours else f"is damaged ({type(error).__name__})"
-
-
-def _raised_here(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("cohorts.")
+def _within_one(what: str, value: float | None, bounds: tuple[float, float]) -> float | None:
+    if value is not None and not bounds[0] <= value <= bounds[1]:
+        raise ValueError(f"states a {what} of {value:g}, outside {bounds[0]:g}..{bounds[1]:g}")
+    return value

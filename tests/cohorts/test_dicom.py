@@ -15,7 +15,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from cohorts.dicom import grey_range, read_frames, read_scaled
-from cohorts.dicom_header import HEADER_BYTES_MAX, read_header
+from cohorts.dicom_elements import HEADER_BYTES_MAX
+from cohorts.dicom_header import read_header
 from cohorts.study import UnreadableStudy, View
 
 BUILDER = Path(__file__).parents[1] / "contracts" / "builders" / "dicom.py"
