@@ -28,11 +28,12 @@ Pixels = NDArray[np.uint8]
 
 
 def film(seed: int, shape: tuple[int, int, int]) -> Pixels:
-    """Return smooth noise that moves: compresses as ultrasound does, more or less."""
+    """Return soft noise that moves: compresses as ultrasound does, more or less."""
+    from scipy.ndimage import gaussian_filter
+
     dice = np.random.default_rng(seed)
-    coarse = dice.integers(0, 256, (shape[0] // 4 + 2, shape[1] // 8 + 2, shape[2] // 8 + 2))
-    whole = np.kron(coarse, np.ones((4, 8, 8), np.int64))[: shape[0], : shape[1], : shape[2]]
-    return np.clip(whole + dice.integers(-20, 20, shape), 0, 255).astype(np.uint8)
+    soft = gaussian_filter(dice.normal(size=shape), (2, 4, 4), mode="wrap")
+    return np.clip(100 + soft * (40 / soft.std()), 5, 200).astype(np.uint8)
 
 
 def make_avi(folder: Path, studies: int) -> None:
@@ -115,9 +116,10 @@ def make_dicom(folder: Path, studies: int, frames: int = FRAMES, side: int = 240
 
     picture = np.zeros((frames, side, side), np.uint8)
     y, x = np.mgrid[:side, :side]
+    films = [film(seed, (frames, side, side)) for seed in range(min(studies, 8))]
     sector = (np.hypot(y, x - side / 2) < side * 0.95) & (np.abs(x - side / 2) < y * 0.6)
     for k in range(studies):
-        picture[:, sector] = film(k % 20, (frames, side, side))[:, sector] // 3
+        picture[:, sector] = films[k % len(films)][:, sector]
         data = Dataset()
         data.file_meta = FileMetaDataset()
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
