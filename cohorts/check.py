@@ -31,14 +31,16 @@ class Harm(IntEnum):
     IDENTITY = 1
     STOPS = 2
     LABEL = 3
-    LEFT_OUT = 4
-    BALANCE = 5
+    LOOK = 4
+    LEFT_OUT = 5
+    BALANCE = 6
 
 
 WORDS = {
     Harm.IDENTITY: "privacy: a patient would count as two, or be recognised",
     Harm.STOPS: "stops a run",
     Harm.LABEL: "a label or a picture cannot be right",
+    Harm.LOOK: "somebody should look",
     Harm.LEFT_OUT: "is not used",
     Harm.BALANCE: "too few, or lopsided",
 }
@@ -145,6 +147,14 @@ def _impossible(clip: Seen) -> Iterator[Fault]:
     def fault(kind: str, reason: str, remedy: str) -> Fault:
         return Fault(harm=Harm.LABEL, kind=kind, where=clip.source.where, reason=reason, remedy=remedy)
 
+    if clip.writing:
+        yield Fault(
+            harm=Harm.LOOK,
+            kind="burned in",
+            where=clip.source.where,
+            reason=clip.writing.removesuffix(", and no region is known"),
+            remedy="look at it; where it names anybody, take the study out",
+        )
     if not clip.shows:
         yield fault("empty picture", "every pixel has the same grey value", "export the study again")
     if not clip.moves:

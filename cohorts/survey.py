@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cohorts.burned_in import verdict
 from cohorts.frames import resize
 from cohorts.index import Index, Source
 from cohorts.likeness import descriptor
@@ -34,6 +35,7 @@ class Seen:
         ed_area: pixels of the cavity at end diastole, `None` where it is not outlined.
         es_area: the same at end systole.
         outline: digest of what its masks outline, "" where that is next to nothing.
+        writing: what looks like burned-in writing or an ECG, "" where nothing does.
         thumb: its end-diastolic or first frame, uint8 `(THUMB, THUMB)`.
         pictures: descriptors of some of its frames, `(k, …)`.
     """
@@ -50,6 +52,7 @@ class Seen:
     ed_area: int | None
     es_area: int | None
     outline: str
+    writing: str
     thumb: NDArray[np.uint8]
     pictures: tuple[NDArray[np.float32], ...]
 
@@ -90,6 +93,7 @@ def look_at(source: Source, clip: Clip) -> Seen:
         ed_area=_cavity(clip, clip.ed_frame),
         es_area=_cavity(clip, clip.es_frame),
         outline=_outline(masks),
+        writing=_writing(clip),
         thumb=resize(clip.pixels[first], THUMB, nearest=False),
         pictures=tuple(picture for picture in found if picture is not None),
     )
@@ -99,6 +103,13 @@ def _cavity(clip: Clip, at: int | None) -> int | None:
     if clip.masks is None or at is None or (clip.masks[at] == UNLABELLED).all():
         return None
     return int((clip.masks[at] == CAVITY).sum())
+
+
+def _writing(clip: Clip) -> str:
+    """Look for burned-in writing in the first, middle and last frame, all there is to go by where no header helps."""
+    n = len(clip.pixels)
+    frames = clip.pixels[sorted({0, n // 2, n - 1})]
+    return verdict(frames, None, claimed=None, text="block", textured=clip.view is View.SAX)
 
 
 def _outline(masks: NDArray[np.uint8] | None) -> str:

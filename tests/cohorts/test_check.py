@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from cohorts.check import Harm, faults
 from cohorts.index import Index, Source
@@ -152,3 +153,11 @@ def test_the_one_person_with_two_identifiers_in_camus_is_found_and_nobody_else()
     twins = [fault for fault in faults(index, *survey(index)) if fault.harm is Harm.IDENTITY]
     assert [("patient0033" in t.reason, "patient0068" in t.reason) for t in twins] == [(True, True)]
     assert ALIKE < 0.998
+
+
+def test_burned_in_writing_asks_for_somebodys_eyes_whatever_the_format():
+    shot = np.pad(np.kron(picture(3), np.ones((6, 6), np.uint8)), ((60, 0), (0, 0)))
+    told = Image.fromarray(shot)
+    ImageDraw.Draw(told).text((20, 20), "QUASTENFLOSSER 90210777", fill=255, font_size=18)
+    kinds = {f.kind: f.harm for f in found(("a", clip(3, pixels=np.stack([np.asarray(told)] * 2)), {}))}
+    assert kinds["burned in"] is Harm.LOOK
