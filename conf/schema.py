@@ -12,6 +12,9 @@ from typing import Any
 MISSING: Any = "???"  # a value that somebody must give: Hydra's own mark
 BACKENDS = ("in-process", "simulation")
 TASKS = ("segmentation", "recognition")
+ROBUST = ("median", "trimmed_mean", "krum")
+ADAPTIVE = ("fedadam", "fedyogi")
+STRATEGIES = ("fedavg", *ROBUST, *ADAPTIVE)
 PLACES = 4  # classes that the networks of the public prior can tell apart
 
 
@@ -141,6 +144,42 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregation:
+    """How the coordinator makes one step of what the sites changed, in every training.
+
+    Attributes:
+        strategy: `fedavg`; or `median`, `trimmed_mean`, `krum`, which bear hostile sites; or `fedadam`, `fedyogi`.
+        tolerated: sites that may send anything, of the robust strategies; the quorum must be large enough for it.
+        learning_rate: length of the step in units of the aggregate, in (0, 10].
+        adaptive_rate: length of the step of one number in `fedadam` and `fedyogi`, in (0, 10]; they do not use
+            `learning_rate`.
+        average: weight in [0, 1) of the past in an exponential mean of the weights; 0 keeps the last weights.
+    """
+
+    strategy: str = "fedavg"
+    tolerated: int = 1
+    learning_rate: float = 1.0
+    adaptive_rate: float = 0.01
+    average: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"strategy={self.strategy!r} must be one of {', '.join(STRATEGIES)}")
+        _at_least("tolerated", self.tolerated, 1)
+        for name in ("learning_rate", "adaptive_rate"):
+            _inside(name, getattr(self, name), 0, 10, closed=True)
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average={self.average} must be at least 0 and below 1")
+
+
+def fewest_sites(strategy: str, tolerated: int) -> int:
+    """Return with how many sites `strategy` still bears `tolerated` hostile ones: a majority; krum wants two more."""
+    if strategy not in ROBUST:
+        return 1
+    return 2 * tolerated + (3 if strategy == "krum" else 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """What leaves the federation.
 
@@ -202,6 +241,7 @@ class Experiment:
         sites: who takes part.
         budget: what a patient may cost.
         train_views, train_generator: how sites train.
+        aggregation: how the coordinator joins what they changed.
         release: what leaves.
         assess: what is measured.
         policy: name of the rules that decide the verdict.
@@ -228,6 +268,7 @@ class Experiment:
     budget: Budget = field(default_factory=Budget)
     train_views: Training = field(default_factory=Training)
     train_generator: Training = field(default_factory=Training)
+    aggregation: Aggregation = field(default_factory=Aggregation)
     release: Release = field(default_factory=Release)
     assess: Assessment = field(default_factory=Assessment)
     policy: str = "default"
@@ -245,6 +286,12 @@ class Experiment:
             raise ValueError(f"size={self.size} must be a multiple of 8 and at least 16")
         if self.backend not in BACKENDS:
             raise ValueError(f"backend={self.backend!r} must be one of {', '.join(BACKENDS)}")
+        least = fewest_sites(self.aggregation.strategy, self.aggregation.tolerated)
+        if self.sites.quorum < least:
+            raise ValueError(
+                f"aggregation.strategy={self.aggregation.strategy} bears {self.aggregation.tolerated} hostile of at "
+                f"least {least} sites, but sites.quorum={self.sites.quorum}"
+            )
         if self.release.lane is Lane.FORMAL and self.settings_from is not Origin.PUBLIC:
             raise ValueError(
                 f"settings_from={self.settings_from}: no ε covers a choice of settings that was made on patients; "

@@ -1,8 +1,8 @@
 """The training loop of the coordinator: one exchange after the other, each ending in a checkpoint."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,14 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from conf.schema import Aggregation
 from learning import arrays, durable
 from learning.messages import Train
 from learning.schema import canonical
-from server.rounds import Weights, ask, fits, mean
+from server.aggregate import apart, bearable, moved
+from server.rounds import Weights, ask
 
 CHECKPOINT = "round.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerStep:
-    """How the coordinator moves: along the mean change of the sites (FedAvg, McMahan et al. 2017, arXiv 1602.05629).
-
-    Attributes:
-        learning_rate: length of the step in units of the mean change.
-        average: weight in [0, 1) of the past in the exponential mean of weights that is kept; 0 keeps the last weights.
-    """
-
-    learning_rate: float = 1.0
-    average: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate <= 10:
-            raise ValueError(f"learning_rate={self.learning_rate} must lie in (0, 10]")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average={self.average} must lie in [0, 1)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +28,20 @@ class Checkpoint:
         round: exchanges done.
         model: the weights that travel.
         kept: the weights that will be used: `model`, or its exponential mean.
-        history: per exchange, who answered and who failed with which code.
+        history: per exchange, who answered, who failed with which code, and who stood apart from the others.
+        past: what an adaptive step needs of the steps before; empty for every other.
     """
 
     round: int
     model: Weights
     kept: Weights
     history: tuple[Mapping[str, Any], ...]
+    past: Weights = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write into `folder` so that `read` finds this checkpoint or, until that is durable, the one before."""
-        named = {f"model/{n}": a for n, a in self.model.items()} | {f"kept/{n}": a for n, a in self.kept.items()}
+        parts = {"model": self.model, "kept": self.kept, "past": self.past}
+        named = {f"{part}/{n}": a for part, weights in parts.items() for n, a in weights.items()}
         path = folder / f"round-{self.round:04d}.safetensors"
         arrays.write(path, named)
         told = {"round": self.round, "digest": arrays.digest(named), "history": list(self.history)}
@@ -74,11 +60,11 @@ class Checkpoint:
         named = arrays.read(path)
         if arrays.digest(named) != told["digest"]:
             raise ValueError(f"{path} is not what {CHECKPOINT} says: it was changed after it was written")
-        model, kept = (
+        model, kept, past = (
             {n.removeprefix(f"{part}/"): a.astype(np.float32) for n, a in named.items() if n.startswith(f"{part}/")}
-            for part in ("model", "kept")
+            for part in ("model", "kept", "past")
         )
-        return Checkpoint(round=told["round"], model=model, kept=kept, history=tuple(told["history"]))
+        return Checkpoint(round=told["round"], model=model, kept=kept, history=tuple(told["history"]), past=past)
 
 
 def federate(
@@ -90,7 +76,7 @@ def federate(
     rounds: int,
     quorum: int,
     seconds: float,
-    step: ServerStep,
+    step: Aggregation,
     folder: Path,
     progress: Callable[[float, str], None],
 ) -> Checkpoint:
@@ -104,7 +90,7 @@ def federate(
         rounds: exchanges in all.
         quorum: fewest sites whose change makes a step.
         seconds: to wait for the replies of an exchange.
-        step: what the coordinator does with the mean change.
+        step: what the coordinator does with the changes of the sites.
         folder: of the checkpoints.
         progress: told the exchanges done (a fraction while sites are being served) and a few words.
 
@@ -121,19 +107,27 @@ def federate(
             lambda _, asked=asked: asked,  # type: ignore[misc]
             quorum=quorum,
             seconds=seconds,
-            check=fits(model),
+            check=bearable(model),
             heard=lambda k, n, done=now.round: progress(done + k / (n + 1), f"{k} of {n} sites"),  # type: ignore[misc]
             group=f"{asked.stage}-{number}",
         )
-        change = mean(reply.arrays for reply in answers.replies.values())
-        moved = {n: np.asarray(model[n] + np.float32(step.learning_rate) * change[n], np.float32) for n in model}
-        _require_finite(moved)
-        kept = {n: _blend(now.kept[n], moved[n], step.average) for n in moved}
-        told = {"round": number, "sites": list(answers.replies), "failed": dict(answers.failed)}
-        now = Checkpoint(round=number, model=moved, kept=kept, history=(*now.history, told))
+        changes = {site: reply.arrays for site, reply in answers.replies.items()}
+        after, past = moved(model, list(changes.values()), step, past=now.past, number=number)
+        _require_finite(after)
+        kept = {n: _blend(now.kept[n], after[n], step.average) for n in after}
+        told = {"round": number, "sites": list(changes), "failed": dict(answers.failed)}
+        if strangers := apart(changes):
+            told["apart"] = strangers
+        now = Checkpoint(round=number, model=after, kept=kept, history=(*now.history, told), past=past)
         now.write(folder)
-        progress(number, f"{len(answers.replies)} of {len(sites)} sites")
+        progress(number, f"{len(changes)} of {len(sites)} sites" + _named(answers.failed, strangers))
     return now
+
+
+def _named(failed: Mapping[str, str], strangers: Sequence[str]) -> str:
+    """Return which sites the exchange went without, and which stood apart, for whoever reads along."""
+    words = [f"without {', '.join(failed)}"] * bool(failed) + [f"apart: {', '.join(strangers)}"] * bool(strangers)
+    return "".join(f"; {word}" for word in words)
 
 
 def _blend(before: NDArray[np.float32], after: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from conf.schema import Experiment, Training
+from conf.schema import Aggregation, Experiment, Training
 from privacy.mechanism import DpPlan, LaplacePlan, Plan, calibrate, epsilon
 from server.campaign import Campaign, Stage
 
@@ -57,10 +57,10 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
     segmenter = _part("learner", "segmenter", {"width": experiment.segmentation.width}, prior="")
     stages = [
         Stage(name="reserve", do="reserve", settings={"plans": [p.to_json() for p in whole]}),
-        _train(VIEWS, view_part, views, experiment.train_views),
+        _train(VIEWS, view_part, views, experiment.train_views, experiment.aggregation),
         Stage(name="autoencoder", do="prior", settings={"uses": _uses_prior(experiment)}),
         _train(GENERATOR, _part("generator", names["generator"], experiment.generator, prior=""), generator,
-               experiment.train_generator),
+               experiment.train_generator, experiment.aggregation),
         Stage(
             name="audit",
             do="audit",
@@ -167,7 +167,7 @@ def _plain(config: Any) -> dict[str, Any]:
     return found
 
 
-def _train(name: str, part: Mapping[str, Any], plan: DpPlan, training: Training) -> Stage:
+def _train(name: str, part: Mapping[str, Any], plan: DpPlan, training: Training, aggregation: Aggregation) -> Stage:
     settings = {
         **part,
         "plan": plan.to_json(),
@@ -175,8 +175,7 @@ def _train(name: str, part: Mapping[str, Any], plan: DpPlan, training: Training)
         "steps": training.steps,
         "batch_size": 1,
         "learning_rate": training.learning_rate,
-        "server_learning_rate": 1.0,
-        "average": 0.0,
+        **_step(aggregation),
     }
     return Stage(name=name, do="train", settings=settings)
 
@@ -190,10 +189,15 @@ def _reference(experiment: Experiment, part: Mapping[str, Any]) -> Stage:
         "steps": max(1, task.steps // exchanges),
         "batch_size": task.batch_size,
         "learning_rate": task.learning_rate,
-        "server_learning_rate": 1.0,
-        "average": 0.0,
+        **_step(experiment.aggregation),
     }
     return Stage(name=REFERENCE, do="train", settings=settings)
+
+
+def _step(aggregation: Aggregation) -> dict[str, Any]:
+    told = asdict(aggregation)
+    rate, average = told.pop("learning_rate"), told.pop("average")
+    return {"server_learning_rate": rate, "average": average, "aggregation": told}
 
 
 def _utility(name: str, task: str, config: Any, federated: str, part: Mapping[str, Any]) -> Stage:

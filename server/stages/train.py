@@ -6,18 +6,20 @@ Settings:
     plan: the reserved DP plan as JSON, or null for the reference arm, which sites must allow.
     rounds, steps: exchanges, and local steps in each; with a plan, rounds · steps are the plan's steps.
     batch_size, learning_rate: local; `batch_size` counts without a plan only.
-    server_learning_rate, average: of `server.federate.ServerStep`.
+    server_learning_rate, average: of `conf.schema.Aggregation`.
+    aggregation: the other settings of that step, where they are not its defaults.
 
-Writes `weights.safetensors` (what is trainable) and `round.json` (who took part in which exchange).
+Writes `weights.safetensors` (what is trainable) and `round.json` (who took part in which exchange, who stood apart).
 """
 
 from math import ceil
 from typing import Any
 
+from conf.schema import Aggregation
 from learning import arrays
 from learning.messages import Train
 from server.campaign import State
-from server.federate import ServerStep, federate
+from server.federate import federate
 from server.rounds import Weights
 
 WEIGHTS = "weights.safetensors"
@@ -63,7 +65,9 @@ def run(state: State) -> None:
         rounds=rounds,
         quorum=state.campaign.quorum,
         seconds=state.campaign.seconds,
-        step=ServerStep(learning_rate=told["server_learning_rate"], average=told["average"]),
+        step=Aggregation(
+            learning_rate=told["server_learning_rate"], average=told["average"], **told.get("aggregation", {})
+        ),
         folder=state.folder,
         progress=lambda done, words: state.tell(done / rounds, f"exchange {ceil(done)} of {rounds}, {words}"),
     )
