@@ -119,6 +119,21 @@ def _frame(clip: Clip, at: int, size: int) -> tuple[NDArray[np.uint8], NDArray[n
     return pixels, np.where((mask > ATRIUM) & (mask != UNLABELLED), np.uint8(BACKGROUND), mask)
 
 
+def partners(frames: Frames) -> NDArray[np.int64]:
+    """Return, for each row, the row of the other phase of its clip, `(n,)`, -1 where there is none.
+
+    ED and ES of a clip stand side by side (`gather`), ED first; that is how a clip is known again.
+    """
+    n = len(frames)
+    found = np.full(n, -1, np.int64)
+    if n < 2:
+        return found
+    same = (frames.subject[:-1] == frames.subject[1:]) & (frames.view[:-1] == frames.view[1:])
+    first = np.flatnonzero(same & (frames.phase[:-1] == 0) & (frames.phase[1:] == 1))
+    found[first], found[first + 1] = first + 1, first
+    return found
+
+
 def concatenate(parts: Sequence[Frames]) -> Frames:
     """Join frames of different subjects; subjects keep the order of `parts`."""
     offsets = np.cumsum([0, *[len(p.subjects) for p in parts]])

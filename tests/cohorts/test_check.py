@@ -147,6 +147,7 @@ def test_a_picture_of_nothing_resembles_nobody():
     assert descriptor(np.zeros((40, 40), np.uint8)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAMUS.is_dir(), reason="no real studies in ../shared/data")
 def test_the_one_person_with_two_identifiers_in_camus_is_found_and_nobody_else():
     index = Manifest(root=str(CAMUS)).index()

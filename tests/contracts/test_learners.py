@@ -1,7 +1,7 @@
 """The contract of a learner. Add one file under `learning/learners/` and it is tested here.
 
-A learner has a module and says one loss per row of its frames; a row's loss depends on that row and its own random
-draws alone. Its smallest config goes into `TINY`.
+A learner has a module and says one loss per row of its frames; a row's loss depends on the frames of its own subject
+and its own random draws alone. Its smallest config goes into `TINY`.
 """
 
 import dataclasses
@@ -15,7 +15,12 @@ from learning import arrays
 from learning.learner import fit
 from learning.learners import LEARNERS
 
-TINY = {"view_classifier": {"width": 4}, "segmenter": {"width": 4, "depth": 2}}
+TINY = {
+    "view_classifier": {"width": 4},
+    "backmix_classifier": {"width": 4},
+    "segmenter": {"width": 4, "depth": 2},
+    "ejection_fraction": {"width": 4},
+}
 
 
 def _frames(n: int = 8, seed: int = 0) -> Frames:
@@ -23,9 +28,9 @@ def _frames(n: int = 8, seed: int = 0) -> Frames:
     return Frames(
         pixels=dice.integers(0, 256, (n, 64, 64)).astype(np.uint8),
         masks=dice.integers(0, 4, (n, 64, 64)).astype(np.uint8),
-        view=dice.integers(0, 2, n),
-        phase=dice.integers(0, 2, n),
-        lvef_percent=np.full(n, 55, np.float32),
+        view=np.repeat(dice.integers(0, 2, n // 2), 2),
+        phase=np.arange(n) % 2,
+        lvef_percent=np.repeat(dice.uniform(30, 70, n // 2), 2).astype(np.float32),
         subject=np.arange(n) // 2,
         subjects=tuple(map(str, range(n // 2))),
     )
@@ -54,14 +59,18 @@ def test_another_subject_changes_no_row_but_its_own(learner):
     pixels, masks = frames.pixels.copy(), frames.masks.copy()
     pixels[5], masks[5] = 255 - pixels[5], 3 - masks[5]
     before, after = _losses(learner, frames), _losses(learner, dataclasses.replace(frames, pixels=pixels, masks=masks))
-    same = np.arange(8) != 5
+    same = frames.subject != frames.subject[5]
     torch.testing.assert_close(before[same], after[same])
     assert before[5] != after[5]
 
 
 def test_a_row_without_a_label_is_worth_nothing(learner):
     frames = dataclasses.replace(
-        _frames(), masks=np.full((8, 64, 64), 255, np.uint8), view=np.full(8, -1), phase=np.full(8, -1)
+        _frames(),
+        masks=np.full((8, 64, 64), 255, np.uint8),
+        view=np.full(8, -1),
+        phase=np.full(8, -1),
+        lvef_percent=np.full(8, np.nan, np.float32),
     )
     gradients = torch.autograd.grad(
         _losses(learner, frames).sum(), [p for p in learner.module.parameters() if p.requires_grad], allow_unused=True

@@ -74,14 +74,16 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def frames(draws: int) -> Frames:
-    dice, n = np.random.default_rng(11), SUBJECTS * draws
+    """Return as many clips of each subject as draws, of two frames each; `losses` asks for the first of each."""
+    dice, clips = np.random.default_rng(11), SUBJECTS * draws
+    n = 2 * clips
     return Frames(
         pixels=dice.integers(0, 256, (n, SIZE, SIZE), dtype=np.uint8),
         masks=dice.integers(0, 4, (n, SIZE, SIZE), dtype=np.uint8),
-        view=dice.integers(0, len(VIEWS), n),
-        phase=dice.integers(0, 2, n),
-        lvef_percent=dice.uniform(20, 70, n).astype(np.float32),
-        subject=np.repeat(np.arange(SUBJECTS), draws),
+        view=np.repeat(dice.integers(0, len(VIEWS), clips), 2),
+        phase=np.arange(n) % 2,
+        lvef_percent=np.repeat(dice.uniform(20, 70, clips), 2).astype(np.float32),
+        subject=np.repeat(np.arange(SUBJECTS), 2 * draws),
         subjects=tuple(SubjectKey(f"subject-{i}") for i in range(SUBJECTS)),
     )
 
@@ -103,8 +105,8 @@ def build(part: Callable[[], Learner], *, everything: bool = False) -> Learner:
 
 
 def losses(learner: Learner, of: Frames) -> Tensor:
-    """Return the losses of all rows, subject-major, with the same noise each time."""
-    return learner.losses(of, np.arange(len(of)), generator=torch.Generator().manual_seed(3))
+    """Return the losses of all clips, subject-major, with the same noise each time."""
+    return learner.losses(of, np.arange(0, len(of), 2), generator=torch.Generator().manual_seed(3))
 
 
 def one_at_a_time(learner: Learner, of: Frames) -> list[tuple[Tensor, ...]]:
@@ -182,7 +184,7 @@ def test_a_subject_whose_loss_is_not_finite_counts_zero_and_moves_nobody_else(
 def test_changing_one_subject_moves_only_its_own(part: Callable[[], Learner], mode: str) -> None:
     learner, before = build(part, everything=True), frames(3)
     after = dataclasses.replace(before, pixels=before.pixels.copy(), masks=before.masks.copy())
-    after.pixels[3:6], after.masks[3:6] = 255 - after.pixels[3:6], 0
+    after.pixels[6:12], after.masks[6:12] = 255 - after.pixels[6:12], 0
     with SubjectGradients(learner.module, mode) as gradients:
         one, other = (gradients.flat(losses(learner, of), SUBJECTS) for of in (before, after))
         assert torch.equal(one[[0, 2]], other[[0, 2]])
@@ -205,18 +207,18 @@ def test_the_fastest_mode_runs_every_network_of_the_house(part: Callable[[], Lea
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_loss_of_a_row_depends_on_that_row_only(part: Callable[[], Learner]) -> None:
+def test_the_loss_of_a_clip_depends_on_that_clip_only(part: Callable[[], Learner]) -> None:
     learner, draws = build(part), 2
     mine = frames(draws)
     other = dataclasses.replace(
         mine,
         **{name: getattr(mine, name).copy() for name in ("pixels", "masks", "view", "phase", "lvef_percent")},
     )
-    other.pixels[draws:] = 255 - other.pixels[draws:]
-    other.masks[draws:] = 0
-    other.view[draws:] = (other.view[draws:] + 1) % len(VIEWS)
-    other.phase[draws:] = 1 - other.phase[draws:]
-    other.lvef_percent[draws:] = np.nan
+    other.pixels[2 * draws :] = 255 - other.pixels[2 * draws :]
+    other.masks[2 * draws :] = 0
+    other.view[2 * draws :] = (other.view[2 * draws :] + 1) % len(VIEWS)
+    other.phase[2 * draws :] = 1 - other.phase[2 * draws :]
+    other.lvef_percent[2 * draws :] = np.nan
     with torch.no_grad():
         before, after = losses(learner, mine), losses(learner, other)
     assert before.shape == (SUBJECTS * draws,)

@@ -44,6 +44,7 @@ def test_a_subject_without_labels_has_no_score_rather_than_a_bad_one(task, phant
         phantoms,
         masks=np.where(gone[:, None, None], 255, phantoms.masks).astype(np.uint8),
         view=np.where(gone, -1, phantoms.view),
+        lvef_percent=np.where(gone, np.nan, phantoms.lvef_percent),
     )
     for values in task.scores(task.learner(), frames).values():
         assert np.isnan(values[2])
