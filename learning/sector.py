@@ -1,0 +1,123 @@
+"""The ultrasound sector of a picture, found without labels: what lies in it is echo, what lies outside was written.
+
+A fan is fitted to the pixels that ever are lit. Each lit pixel inside speaks for the fan and each dark one against it,
+in the odds of two coins; a line of text, an ECG trace or a logo is worth less than the dark it would take to reach it.
+A picture is judged by itself alone, so that the sector of one subject tells nothing of another.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Floats = NDArray[np.floating[Any]]
+
+LIT = 6  # grey values up to here are black, or what a lossy film makes of black
+_ODDS_LIT, _ODDS_DARK = np.log(0.85 / 0.06), np.log(0.15 / 0.94)  # of a pixel inside against one outside
+_STEPS = (0.12, 0.06, 0.03, 0.015, 0.0075)  # of the search, in sides of the picture
+_STARTS = (  # fans to start from: x of the left and right edge at the top and bottom of its box, sagitta of the arc
+    (0.5, 0.5, 0.0, 1.0, 0.3),
+    (0.35, 0.65, 0.0, 1.0, 0.15),
+    (0.0, 1.0, 0.0, 1.0, 0.0),
+)
+_SWEEPS = 12
+
+
+def sector(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find the sector of a picture `(h, w)` or of a film `(frames, h, w)`: `(h, w)`, true inside.
+
+    The shape is what lies between two straight edges, below a flat top and above an arc: a phased array's fan, a
+    convex array's cut fan and a linear array's box. A picture without light has no sector: all false.
+
+    Raises:
+        ValueError: if `pixels` has neither two nor three axes.
+    """
+    if pixels.ndim not in (2, 3):
+        raise ValueError(f"pixels must be (h, w) or (frames, h, w), not {pixels.shape}")
+    ever = pixels if pixels.ndim == 2 else pixels.max(axis=0)
+    lit = ndimage.grey_opening(ever, size=2) > LIT
+    lit = ever > LIT if not lit.any() else lit
+    body = _body(lit)
+    if not body.any():
+        return np.zeros(lit.shape, np.bool_)
+    worth = (_ODDS_DARK + (_ODDS_LIT - _ODDS_DARK) * (ever > LIT)).astype(np.float32)
+    found, _ = max((_climb(start, worth) for start in _starts(body)), key=lambda pair: pair[1])
+    return np.asarray(_fans(found[None], *lit.shape)[0])
+
+
+def sectors(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find the sector of each of `(n, h, w)` pictures by itself: `(n, h, w)`."""
+    return np.stack([sector(p) for p in pixels]) if len(pixels) else np.zeros(pixels.shape, np.bool_)
+
+
+def overlap(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return intersection over union of sectors `(n, h, w)`: `(n,)` in [0, 1], 1 where both are empty."""
+    both = (found & true).sum(axis=(1, 2))
+    either = (found | true).sum(axis=(1, 2))
+    return np.where(either > 0, both / np.maximum(either, 1), 1.0)
+
+
+def _body(lit: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest thing lit that is thicker than a line of text, or the largest at all."""
+    thick = max(3, round(0.08 * min(lit.shape)))
+    solid = ndimage.binary_closing(np.pad(lit, thick), np.ones((3, 3)))[thick:-thick, thick:-thick] | lit
+    for shape in (solid & ndimage.binary_opening(solid, np.ones((thick, thick))), solid):
+        parts, n = ndimage.label(shape, np.ones((3, 3)))
+        if n:
+            return np.asarray(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]))
+    return np.zeros(lit.shape, np.bool_)
+
+
+def _starts(body: NDArray[np.bool_]) -> list[Floats]:
+    """Return fans in the box of `body`: left and right edge at y=0 and 1, top, bottom and sagitta, in sides."""
+    (top, bottom), (left, right) = ((int(k) for k in np.flatnonzero(body.any(axis=a))[[0, -1]]) for a in (1, 0))
+    h, w = body.shape
+    y0, y1, x0, x1 = top / h, (bottom + 1) / h, left / w, (right + 1) / w
+    out = []
+    for a, b, c, d, sagitta in _STARTS:
+        # Edges are kept where they cross the picture's own top and bottom: one frame of reference for every fan.
+        reach = max(y1 - y0 - sagitta * (y1 - y0), 1 / h)
+        ends = []
+        for upper, lower in ((a, c), (b, d)):
+            slope = (lower - upper) * (x1 - x0) / reach
+            start = x0 + upper * (x1 - x0) - slope * y0
+            ends += [start, start + slope]
+        out.append(np.array([*ends, y0, y1, sagitta * (y1 - y0)], np.float32))
+    return out
+
+
+def _climb(at: Floats, worth: Floats) -> tuple[Floats, float]:
+    """Walk from fan `at` along single parameters while the light inside is worth more; return fan and worth."""
+    best = float(_worth(at[None], worth)[0])
+    # Besides each parameter alone: both edges moved sideways, and both turned.
+    moves = np.concatenate([np.eye(7), [[1, 1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1]]])
+    moves = np.concatenate([moves, -moves]).astype(np.float32)
+    for step in _STEPS:
+        for _ in range(_SWEEPS):
+            tried = at + step * moves
+            tried[:, 6] = np.maximum(tried[:, 6], 0)
+            values = _worth(tried, worth)
+            if values.max() <= best:
+                break
+            at, best = tried[values.argmax()], float(values.max())
+    return at, best
+
+
+def _worth(fans: Floats, worth: Floats) -> Floats:
+    out: Floats = (_fans(fans, *worth.shape) * worth).sum(axis=(1, 2))
+    return out
+
+
+def _fans(fans: Floats, height: int, width: int) -> NDArray[np.bool_]:
+    """Draw fans `(n, 7)` as `(n, height, width)`."""
+    left0, left1, right0, right1, top, bottom, sagitta = fans.T[:, :, None, None]
+    y = ((np.arange(height, dtype=np.float32) + 0.5) / height)[None, :, None]
+    x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None, None, :]
+    left, right = left0 + (left1 - left0) * y, right0 + (right1 - right0) * y
+    # The arc sinks from its middle to both ends, which are where the edges would reach the bottom.
+    middle = (left0 + right0) / 2 + (left1 + right1 - left0 - right0) / 2 * bottom
+    half = np.maximum((right0 - left0 + (right1 - right0 - left1 + left0) * (bottom - sagitta)) / 2, 1 / width)
+    arc = bottom - sagitta * ((x - middle) / half) ** 2
+    inside = (x >= left) & (x <= right) & (y >= top) & (y <= arc)
+    return np.asarray(inside)
