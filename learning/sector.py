@@ -10,16 +10,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
 
 Floats = NDArray[np.floating[Any]]
 
 LIT = 6  # grey values up to here are black, or what a lossy film makes of black
 _ODDS_LIT, _ODDS_DARK = np.log(0.85 / 0.06), np.log(0.15 / 0.94)  # of a pixel inside against one outside
+_PART = 0.1  # of the largest part's area: what is smaller may be a logo
 _STEPS = (0.12, 0.06, 0.03, 0.015, 0.0075)  # of the search, in sides of the picture
-_STARTS = (  # fans to start from: x of the left and right edge at the top and bottom of its box, sagitta of the arc
-    (0.5, 0.5, 0.0, 1.0, 0.3),
-    (0.35, 0.65, 0.0, 1.0, 0.15),
+_STARTS = (  # x of the left and right edge at the top, then at the bottom of the box, and the sagitta of the arc
+    (0.5, 0.5, 0.0, 1.0, 0.35),
+    (0.5, 0.5, 0.0, 1.0, 0.15),
+    (0.35, 0.65, 0.0, 1.0, 0.2),
     (0.0, 1.0, 0.0, 1.0, 0.0),
+)
+_MOVES = (  # left edge at y=0 and 1, right edge at y=0 and 1, top, bottom, sagitta
+    *np.eye(7).tolist(),
+    (1, 1, 0, 0, 0, 0, 0),
+    (0, 0, 1, 1, 0, 0, 0),
+    (1, 1, 1, 1, 0, 0, 0),
+    (0, -1, 0, 1, 0, 0, 0),
+    (0, -1, 0, 1, 0, 0, 1),
+    (1, -1, -1, 1, 0, 0, 0),
+    (0, 0, 0, 0, 0, 1, 1),
 )
 _SWEEPS = 12
 
@@ -36,12 +49,13 @@ def sector(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     if pixels.ndim not in (2, 3):
         raise ValueError(f"pixels must be (h, w) or (frames, h, w), not {pixels.shape}")
     ever = pixels if pixels.ndim == 2 else pixels.max(axis=0)
-    lit = ndimage.grey_opening(ever, size=2) > LIT
-    lit = ever > LIT if not lit.any() else lit
+    lit = ever > LIT
     body = _body(lit)
     if not body.any():
         return np.zeros(lit.shape, np.bool_)
-    worth = (_ODDS_DARK + (_ODDS_LIT - _ODDS_DARK) * (ever > LIT)).astype(np.float32)
+    hull = _hull(body)
+    near = ndimage.binary_dilation(hull, np.ones((3, 3)), iterations=2)  # a corner of the sector, or grain at its edge
+    worth = np.where(lit & near, _ODDS_LIT, _ODDS_DARK * ~hull).astype(np.float32)
     found, _ = max((_climb(start, worth) for start in _starts(body)), key=lambda pair: pair[1])
     return np.asarray(_fans(found[None], *lit.shape)[0])
 
@@ -59,14 +73,33 @@ def overlap(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np.flo
 
 
 def _body(lit: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest thing lit that is thicker than a line of text, or the largest at all."""
-    thick = max(3, round(0.08 * min(lit.shape)))
-    solid = ndimage.binary_closing(np.pad(lit, thick), np.ones((3, 3)))[thick:-thick, thick:-thick] | lit
-    for shape in (solid & ndimage.binary_opening(solid, np.ones((thick, thick))), solid):
-        parts, n = ndimage.label(shape, np.ones((3, 3)))
-        if n:
-            return np.asarray(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]))
-    return np.zeros(lit.shape, np.bool_)
+    """Return what is lit and neither thin as a trace nor low as a line of text; all of it if nothing else is lit."""
+    solid = ndimage.binary_closing(np.pad(lit, 2), np.ones((3, 3)))[2:-2, 2:-2] | lit
+    parts, n = ndimage.label(ndimage.binary_opening(solid, np.ones((3, 3))), np.ones((3, 3)))
+    least = [max(3, 0.1 * side) for side in lit.shape]
+    high = [k + 1 for k, box in enumerate(ndimage.find_objects(parts)) if _reach(box[0]) > least[0]]
+    areas = np.bincount(parts.ravel(), minlength=n + 1)
+    kept = [k for k in high if areas[k] >= _PART * max(areas[j] for j in high)]
+    return np.isin(parts, kept) if kept else lit
+
+
+def _reach(along: slice) -> int:
+    return int(along.stop - along.start)
+
+
+def _hull(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill the convex hull of `body`, which in a fan is dark only where nothing echoes."""
+    outline = body & ~ndimage.binary_erosion(body)
+    points = np.argwhere(outline).astype(np.float64)
+    if len(points) < 3 or (np.ptp(points, axis=0) == 0).any():
+        return body
+    try:
+        edges = ConvexHull(points).equations.astype(np.float32)
+    except QhullError:  # all on one slanted line
+        return body
+    y, x = (np.arange(n, dtype=np.float32) for n in body.shape)
+    beyond = edges[:, :1, None] * y[:, None] + edges[:, 1:2, None] * x + edges[:, 2:, None]
+    return np.asarray((beyond <= 1e-3).all(axis=0))
 
 
 def _starts(body: NDArray[np.bool_]) -> list[Floats]:
@@ -90,8 +123,7 @@ def _starts(body: NDArray[np.bool_]) -> list[Floats]:
 def _climb(at: Floats, worth: Floats) -> tuple[Floats, float]:
     """Walk from fan `at` along single parameters while the light inside is worth more; return fan and worth."""
     best = float(_worth(at[None], worth)[0])
-    # Besides each parameter alone: both edges moved sideways, and both turned.
-    moves = np.concatenate([np.eye(7), [[1, 1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1]]])
+    moves = np.array(_MOVES)
     moves = np.concatenate([moves, -moves]).astype(np.float32)
     for step in _STEPS:
         for _ in range(_SWEEPS):

@@ -14,8 +14,8 @@ from learning.sector import overlap, sector, sectors
 def test_the_sector_of_a_phantom_is_found(style):
     frames, styles = stills_with_style(5, seed=7, style=style, views=VIEWS)
     found = overlap(sectors(frames.pixels), scanner.fan(styles, 64))
-    assert found.mean() > 0.9
-    assert found.min() > 0.75
+    assert found.mean() > 0.94
+    assert found.min() > 0.85
 
 
 def test_it_is_found_at_another_size():
@@ -28,7 +28,7 @@ def test_writing_and_ecg_hardly_move_it():
     true = scanner.fan(styles, 64)
     bare = sectors(write_beside(frames.pixels, true, [""] * len(frames)))
     told = sectors(write_beside(frames.pixels, true, ["APICAL 4CH 15CM"] * len(frames)))
-    assert overlap(told, bare).mean() > 0.95
+    assert overlap(told, bare).mean() > 0.94
 
 
 def test_a_logo_is_not_the_sector():
