@@ -126,7 +126,8 @@ def _adaptive(
         # What is kept is what is used: a campaign that goes on from its checkpoint ends with the same bits.
         m = np.asarray(BETA_1 * before[0] + (1 - BETA_1) * g, np.float32)
         grown = gap if step.strategy == "fedadam" else g**2 * np.sign(gap)
-        v = np.asarray(before[1] + (1 - BETA_2) * grown, np.float32)
+        with np.errstate(over="ignore"):
+            v = np.asarray(before[1] + (1 - BETA_2) * grown, np.float32)
         kept |= {f"mean/{name}": m, f"scale/{name}": v}
         after[name] = np.asarray(weights + rate * m / (np.sqrt(v.astype(np.float64)) + TAU), np.float32)
     return after, kept

@@ -113,7 +113,7 @@ def federate(
         )
         changes = {site: reply.arrays for site, reply in answers.replies.items()}
         after, past = moved(model, list(changes.values()), step, past=now.past, number=number)
-        _require_finite(after)
+        _require_finite({**after, **past})
         kept = {n: _blend(now.kept[n], after[n], step.average) for n in after}
         told = {"round": number, "sites": list(changes), "failed": dict(answers.failed)}
         if strangers := apart(changes):

@@ -67,7 +67,8 @@ def theirs(kind: Any, told: dict[str, Any], exchanges: int) -> list[dict[str, ND
     ],
 )
 def test_three_exchanges_end_where_flower_ends(name: str, kind: Any, told: dict[str, Any]) -> None:
-    weights, past, step = MODEL, {}, Aggregation(strategy=name)
+    weights, step = MODEL, Aggregation(strategy=name)
+    past: dict[str, NDArray[np.float32]] = {}
     for number, expected in enumerate(theirs(kind, told, 3), 1):
         weights, past = moved(weights, changes(seed=number), step, past=past, number=number)
         for key in MODEL:

@@ -36,7 +36,7 @@ def run(
         return Message(messages.encode(Trained(arrays=found)), reply_to=message)
 
     grid = InProcessGrid(app, [{"k": "0"}, {"k": "1"}], fault=fault)
-    told = {"rounds": 3, "quorum": 2, "seconds": 1.0, "step": Aggregation()} | settings
+    told: dict[str, Any] = {"rounds": 3, "quorum": 2, "seconds": 1.0, "step": Aggregation()} | settings
     folder.mkdir(exist_ok=True)
     return federate(
         grid, dict(zip("ab", grid.get_node_ids(), strict=True)), START, request,
@@ -119,7 +119,17 @@ def test_an_overflow_of_the_coordinators_own_step_is_an_error_and_not_a_checkpoi
     assert Checkpoint.read(tmp_path) is None
 
 
+@pytest.mark.parametrize("strategy", ["fedadam", "fedyogi"])
+def test_an_overflow_of_the_past_is_an_error_too_and_not_a_training_that_stands_still(
+    strategy: str, tmp_path: Path
+) -> None:
+    large = {n: np.full(a.shape, 1e38, np.float32) for n, a in START.items()}
+    with pytest.raises(ValueError, match="'scale/w' overflowed"):
+        run(tmp_path, change=lambda *_: large, step=Aggregation(strategy=strategy))
+    assert Checkpoint.read(tmp_path) is None
+
+
 @pytest.mark.parametrize("wrong", [{"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"average": 1.0}], ids=str)
-def test_a_step_out_of_bounds_is_named(wrong: dict[str, float]) -> None:
+def test_a_step_out_of_bounds_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Aggregation(**wrong)
