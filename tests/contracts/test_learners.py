@@ -19,7 +19,9 @@ TINY = {
     "view_classifier": {"width": 4},
     "backmix_classifier": {"width": 4},
     "segmenter": {"width": 4, "depth": 2},
+    "expert": {"width": 4, "stages": 2},
     "ejection_fraction": {"width": 4},
+    "identity_encoder": {"width": 4, "dimension": 8, "strangers": 8},
 }
 
 
