@@ -88,6 +88,16 @@ class ByProducts:
             discrepancy=tuple(t[some] for t in self.discrepancy),
         )
 
+    def beside(self, others: "ByProducts") -> "ByProducts":
+        """Return what these experts and then `others` see in the same pictures: nobody looks twice."""
+        if len(self) != len(others):
+            raise ValueError(f"{len(self)} and {len(others)} pictures cannot be the same")
+        return ByProducts(
+            features=self.features + others.features,
+            logits=self.logits + others.logits,
+            discrepancy=self.discrepancy + others.discrepancy,
+        )
+
 
 def freeze(
     learner: ExpertLearner,

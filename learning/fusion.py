@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cohorts.frames import Frames
+from cohorts.study import UNLABELLED
 from learning import arrays
+from learning.augment import appearance, place
+from learning.blocks import to_pixels, to_signal
 from learning.experts import HEAD, ByProducts, FrozenExpert, observe
 from learning.learner import fit
 from learning.ontology import SiteLabelMap, pool
@@ -159,6 +162,25 @@ class SiteFusion:
         view = frames.view[rows]
         wanted = torch.from_numpy(np.where((view >= 0) & named[view], view, -1))
         return F.cross_entropy(self.module(self.seen.rows(rows)), wanted, reduction="none", ignore_index=-1)
+
+
+def augmented(frames: Frames, passes: int, *, generator: torch.Generator) -> Frames:
+    """Return `frames` and `passes` more copies, each varied as experts were trained; a copy is its subject's."""
+    x, blank = to_signal(torch.from_numpy(frames.pixels)), torch.zeros(frames.pixels.shape, dtype=torch.uint8)
+    varied = [
+        to_pixels(appearance(place(x, blank, generator=generator)[0], generator=generator)).numpy()
+        for _ in range(passes)
+    ]
+    times = passes + 1
+    return Frames(
+        pixels=np.concatenate([frames.pixels, *varied]),
+        masks=np.full((times * len(frames), *frames.masks.shape[1:]), UNLABELLED, np.uint8),
+        view=np.tile(frames.view, times),
+        phase=np.tile(frames.phase, times),
+        lvef_percent=np.tile(frames.lvef_percent, times),
+        subject=np.tile(frames.subject, times),
+        subjects=frames.subjects,
+    )
 
 
 def observe_sites(experts: Sequence[FrozenExpert], frames: Mapping[str, Frames]) -> dict[str, SiteFrames]:

@@ -68,6 +68,10 @@ def test_an_expert_sees_the_same_however_many_stand_beside_it():
     a, b = _freeze(0, "a", "A2C", "A4C"), _freeze(1, "b", "A4C", "PLAX")
     alone, both = observe([a], _pixels()), observe([a, b], _pixels())
     assert torch.equal(alone.logits[0], both.logits[0])
+    joined = alone.beside(observe([b], _pixels()))
+    assert all(torch.equal(x, y) for x, y in zip(joined.discrepancy, both.discrepancy, strict=True))
+    with pytest.raises(ValueError, match="pictures"):
+        alone.beside(observe([b], _pixels(2)))
     assert torch.equal(both.rows(np.array([3])).features[1], both.features[1][3:4])
     torch.testing.assert_close(alone.logits[0].softmax(1), torch.from_numpy(a.build().predict(_pixels())))
 

@@ -11,7 +11,17 @@ from cohorts.frames import Frames
 from cohorts.phantom.simulate import stills
 from learning import arrays
 from learning.experts import ByProducts, FrozenExpert, Reference, freeze, max_logit, observe
-from learning.fusion import Attention, Fusion, FusionNet, SiteFusion, decide, federate, fit_released, observe_sites
+from learning.fusion import (
+    Attention,
+    Fusion,
+    FusionNet,
+    SiteFusion,
+    augmented,
+    decide,
+    federate,
+    fit_released,
+    observe_sites,
+)
 from learning.learner import fit_private
 from learning.learners.expert import Expert
 from learning.ontology import Ontology, SiteLabelMap
@@ -176,6 +186,14 @@ def test_heads_may_be_trained_on_a_release_instead(frames):
     before = _loss(net, seen, frames)
     fit_released(net, experts, frames, steps=40, batch_size=16, learning_rate=1e-2, seed=0)
     assert _loss(net, seen, frames) < before
+
+
+def test_varied_copies_belong_to_the_same_subjects(frames):
+    more = augmented(frames, 2, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(more.pixels[: len(frames)], frames.pixels)
+    assert np.array_equal(more.subject, np.tile(frames.subject, 3))
+    assert np.array_equal(more.view, np.tile(frames.view, 3))
+    assert not np.array_equal(more.pixels[len(frames) :][: len(frames)], more.pixels[2 * len(frames) :])
 
 
 def test_a_prediction_says_whom_it_rests_on(frames):
