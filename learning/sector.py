@@ -1,7 +1,9 @@
 """The ultrasound sector of a picture, found without labels: what lies in it is echo, what lies outside was written.
 
-A fan is fitted to the pixels that ever are lit. Each lit pixel inside speaks for the fan and each dark one against it,
-in the odds of two coins; a line of text, an ECG trace or a logo is worth less than the dark it would take to reach it.
+A fan is fitted to what is lit and thick, by hill climbing: a lit pixel speaks for a fan that holds it and a dark one
+against it, in the odds of two coins; dark within the convex hull of the echoes says nothing, for blood is dark. A line
+of text, an ECG trace or a logo is too thin, low or small to count. On phantoms no pixel of text was taken in, but a
+fifth of the ECG that touches the arc was; and where the far field is black, the fan ends where the echoes do.
 A picture is judged by itself alone, so that the sector of one subject tells nothing of another.
 """
 
