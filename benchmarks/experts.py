@@ -314,10 +314,10 @@ def report(
             "seconds at the last; megabytes moved in all. For pooled retraining these are the pictures, which may not "
             "move. An expert's own site gives it a weight of (mean; 1/5 were indifference): " + own + ".",
             results.table(["method", *names, "seconds at the last", "MB"], cost),
-            f"Aims. The best legal baseline is {rival}; {best}, chosen on other phantoms, is {gain:+.1f} points from it (aim: "
-            f"above). From pooled retraining of equal epochs it is {gap:+.1f} points (aim: -2 or better), but that is "
-            f"not done learning: {LONGER} times as long, it reaches {np.mean(long):.3f}, {-far:+.1f} points from "
-            f"{best}, whose experts would gain by more epochs too. In a third of the time of retraining: "
+            f"Aims. The best legal baseline is {rival}; {best}, chosen on other phantoms, is {gain:+.1f} points from "
+            f"it (aim: above). From pooled retraining of equal epochs it is {gap:+.1f} points (aim: -2 or better), but "
+            f"that is not done learning: {LONGER} times as long, it reaches {np.mean(long):.3f}, from which {best} is "
+            f"{far:+.1f} points; its experts would gain by more epochs too. In a third of the time of retraining: "
             + ("at every arrival." if not dear else f"not at arrivals {', '.join(map(str, dear))}."),
         ]
     )
