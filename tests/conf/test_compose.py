@@ -104,7 +104,7 @@ MISTAKES = {
     "a file out of the folder": ("experiment=../camus", "unknown experiment '../camus'"),
     "an unknown part": ("generator=latent", "unknown generator 'latent'; did you mean latent_flow?"),
     "an unknown setting": ("budget.epsilom=4", "unknown setting 'budget.epsilom'; did you mean budget.epsilon?"),
-    "an unknown word": ("x=4", "unknown setting 'x'; there are: about, assess, backend, budget"),
+    "an unknown word": ("x=4", "unknown setting 'x'; there are: about, aggregation, assess"),
     "a setting of Hydra": ("hydra.run.dir=x", "unknown setting 'hydra.run.dir'"),
     "no value": ("seed", "'seed' is no override: write NAME=VALUE"),
     "an addition": ("+seed=1", "'+seed=1' is no override"),
