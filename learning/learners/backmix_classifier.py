@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ class BackMixClassifier:
     mix: bool = True
     masked_share: float = 1.0
     weight: float = 0.0
-    donors: Literal["own", "phantom"] = "phantom"
+    donors: str = "phantom"
     written: tuple[str, ...] = WRITTEN
     seed: int = 2024
 

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from cohorts.frames import Frames
 from learning import arrays
@@ -48,6 +49,14 @@ def learner(request):
 def _losses(learner, frames, rows=None):
     rows = np.arange(len(frames)) if rows is None else rows
     return learner.losses(frames, rows, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNERS if LEARNERS[name].__module__.startswith("learning.")])
+def test_the_config_is_tested_here_and_survives_yaml(name):
+    config = LEARNERS[name](**TINY[name])
+    text = OmegaConf.to_yaml(OmegaConf.structured(config))
+    again = LEARNERS[name](**OmegaConf.to_object(OmegaConf.create(text)))
+    assert dataclasses.asdict(again).keys() == dataclasses.asdict(config).keys()
 
 
 def test_there_is_one_finite_loss_per_row(learner):
