@@ -61,7 +61,7 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
     "train.views": ("view classifier, noisy gradient steps", Reads.MEMBERS, Cost.CHARGED, "ledger, before the first"),
     "train.generator": ("generator, noisy gradient steps", Reads.MEMBERS, Cost.CHARGED, "ledger, before the first"),
     "train.exact": ("a generator or classifier of the release without noise", Reads.MEMBERS, Cost.BLOCKS, "add noise"),
-    "aggregate.public": ("combining the changes of sites", Reads.NOBODY, Cost.FREE, "noised arrays alone; equal weights"),
+    "aggregate.public": ("joining the changes of sites", Reads.NOBODY, Cost.FREE, "noised arrays alone, equal weight"),
     "aggregate.reported": (
         "example counts, losses, norms or clip rates sent by sites", Reads.MEMBERS, Cost.BLOCKS,
         "stripped at the site by allow-list",
