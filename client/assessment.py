@@ -105,6 +105,7 @@ def as_frames(images: Mapping[str, NDArray[np.uint8]]) -> "Frames":
 
 
 def _score(site: Site, request: Score) -> Scores:
+    from client import personal
     from cohorts.split import Split
     from evaluation.tasks import TASKS
     from learning import arrays
@@ -112,11 +113,13 @@ def _score(site: Site, request: Score) -> Scores:
 
     task = TASKS[request.task](**request.config)
     test = site.frames(Split.TEST, size=request.size)
+    own = personal.read(site, request.run, request.personal) if request.personal else {}
     values: dict[str, Mapping[str, NDArray[np.float64]]] = {}
     with threads(site.file.threads):
         for arm, weights in request.arms.items():
             learner = task.learner()
-            arrays.load(learner.module, weights)
+            lacking = arrays.trainable(learner.module).keys() - weights.keys()
+            arrays.load(learner.module, {**weights, **{n: a for n, a in own.items() if n in lacking}})
             values[arm] = task.scores(learner, test)
         members = site.frames(Split.MEMBERS, size=request.size)
         learner = task.learner()

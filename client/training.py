@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cohorts.frames import Frames
-    from learning.arrays import Arrays
     from learning.learner import Learner
     from privacy.mechanism import DpPlan
 
@@ -63,13 +62,19 @@ def guess(site: Site, request: Guess) -> Guessed:
 
 
 def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
+    from client import personal
     from cohorts.split import Split
     from learning import arrays
     from learning.learner import fit
     from synthesis.parts import build
 
     learner = build(request.kind, request.name, request.config, seed=request.seed, prior=request.prior)
-    arrays.load(learner.module, request.arrays)
+    arrays.load_frozen(learner.module, request.frozen)
+    if personal.of(request.arrays, request.personal):
+        raise Refusal(Code.UNREADABLE, f"arrays hold weights that personal={request.personal!r} says are this site's")
+    first = personal.of(arrays.trainable(learner.module), request.personal)
+    own = personal.read(site, request.run, request.stage, request.round - 1) if first else {}
+    arrays.load(learner.module, {**first, **own, **request.arrays})
     members = site.frames(Split.MEMBERS, size=request.size)
     with threads(site.file.threads):
         if plan is None and not len(members):
@@ -82,10 +87,14 @@ def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
                 batch_size=request.batch_size,
                 learning_rate=request.learning_rate,
                 seed=seed_of(request.seed, site.name, request.stage, request.round),
+                proximal=request.proximal,
             )
         else:
             _fit_private(site, request, learner, members, plan)
-    return Trained(arrays=_change(learner, request))
+    after = arrays.trainable(learner.module)
+    if first:
+        personal.keep(site, request.run, request.stage, request.round, personal.of(after, request.personal))
+    return Trained(arrays={name: after[name] - request.arrays[name] for name in request.arrays})
 
 
 def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frames", plan: "DpPlan") -> None:
@@ -116,6 +125,7 @@ def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frame
         random=random,
         audit=audit,
         mode=site.file.engine,
+        proximal=request.proximal,
     )
     if audit is not None:  # an exchange whose past is lost is not audited: its training stays without a finding
         after = _audit_path(site, request.run, request.stage, request.round)
@@ -125,13 +135,6 @@ def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frame
 
 def _audit_path(site: Site, run: str, stage: str, exchange: int) -> "Path":
     return site.folder / "canaries" / run / f"{stage}.{exchange}.safetensors"
-
-
-def _change(learner: "Learner", request: Train) -> "Arrays":
-    from learning import arrays
-
-    after = arrays.trainable(learner.module)
-    return {name: after[name] - request.arrays[name] for name in after}
 
 
 def seed_of(*words: object) -> int:

@@ -154,6 +154,7 @@ class Aggregation:
         adaptive_rate: length of the step of one number in `fedadam` and `fedyogi`, in (0, 10]; they do not use
             `learning_rate`.
         average: weight in [0, 1) of the past in an exponential mean of the weights; 0 keeps the last weights.
+        proximal: μ of FedProx, at least 0: how much sites hold on to the weights they are given, under any strategy.
     """
 
     strategy: str = "fedavg"
@@ -161,10 +162,14 @@ class Aggregation:
     learning_rate: float = 1.0
     adaptive_rate: float = 0.01
     average: float = 0.0
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy={self.strategy!r} must be one of {', '.join(STRATEGIES)}")
+            hint = "; FedProx is fedavg with proximal=…" if self.strategy == "fedprox" else ""
+            raise ValueError(f"strategy={self.strategy!r} must be one of {', '.join(STRATEGIES)}{hint}")
+        if not 0 <= self.proximal <= 1000:
+            raise ValueError(f"proximal={self.proximal} must be in 0..1000")
         _at_least("tolerated", self.tolerated, 1)
         for name in ("learning_rate", "adaptive_rate"):
             _inside(name, getattr(self, name), 0, 10, closed=True)
@@ -213,11 +218,13 @@ class Assessment:
         federated: also train each task's network in common on real members, without noise: a reference for research
             on one machine, which hospitals refuse. Its weights never enter the release.
         exchanges: of that reference; each takes its share of the task's steps at every site.
+        personal: of that reference, weights whose names begin so stay at their site, as a head may; "" for none.
         tasks: which of segmentation and recognition are measured; without outlines there is nothing to segment.
     """
 
     federated: bool = True
     exchanges: int = 3
+    personal: str = ""
     tasks: tuple[str, ...] = TASKS
 
     def __post_init__(self) -> None:

@@ -39,6 +39,24 @@ def load(module: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
             parameter.copy_(torch.from_numpy(np.array(arrays[name], np.float32)))
 
 
+def load_frozen(module: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Put `arrays` into whatever of `module` is not trained: all of it or, where `arrays` is empty, nothing."""
+    if not arrays:
+        return
+    trained = {n for n, p in module.named_parameters() if p.requires_grad}
+    own = {n: t for n, t in module.state_dict().items() if n not in trained}
+    _check(arrays, {n: tuple(t.shape) for n, t in own.items()})
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(torch.from_numpy(np.array(arrays[name], np.float32)))
+
+
+def frozen(module: nn.Module) -> Arrays:
+    """Copy whatever of `module` is not trained, which `load_frozen` puts back."""
+    trained = {n for n, p in module.named_parameters() if p.requires_grad}
+    return {n: a for n, a in state(module).items() if n not in trained}
+
+
 def load_state(module: nn.Module, arrays: Mapping[str, NDArray[np.floating]]) -> None:
     """Put `arrays` into every parameter and buffer of `module`; raises as `load` does."""
     own = module.state_dict()

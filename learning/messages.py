@@ -19,7 +19,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from learning import schema, wire
-from learning.schema import Arms, Digest, Flag, Images, Malformed, Name, Numbers, Settings, Weights
+from learning.schema import Arms, Digest, Flag, Images, Malformed, Name, Numbers, Prefix, Settings, Weights
 
 M = TypeVar("M")
 RECORD, ARRAYS = "message", "arrays"
@@ -108,7 +108,10 @@ class Trained:
 class Train:
     """Asks for local steps on members, from these arrays.
 
-    `prior` names the public prior that the weights start from, frozen ones included; "" names none.
+    `prior` names the public prior that the weights start from, frozen ones included; "" names none. `frozen` holds
+    weights that are not trained and come from nowhere else, such as experts of other sites; empty where there are none.
+    `proximal` pulls local weights towards those given. Weights whose name begins with `personal` are the site's
+    own: they are not among `arrays`, and do not come back.
     With a plan they are DP-SGD steps of that reserved plan and `seed` is not used; without, they are plain steps of
     the reference arm, which a site's policy must allow by name.
     """
@@ -125,8 +128,11 @@ class Train:
     steps: Annotated[int, schema.Whole(low=1, high=10**6)]
     batch_size: Annotated[int, schema.Whole(low=1, high=10**5)]
     learning_rate: Annotated[float, schema.Real(low=0, high=1e3)]
+    proximal: Annotated[float, schema.Real(low=0, high=1e3)]
+    personal: Prefix
     seed: Annotated[int, schema.Whole(low=0, high=2**63 - 1)]
     arrays: Weights
+    frozen: Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +163,10 @@ class Scores:
 @request("evaluate", Scores)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Asks how well models do on a site's test subjects, beside one that the site trains on its own members."""
+    """Asks how well models do on a site's test subjects, beside one that the site trains on its own members.
+
+    Where an arm lacks weights, they are the site's own of the training stage `personal`.
+    """
 
     run: Name
     stage: Name
@@ -165,6 +174,7 @@ class Score:
     config: Settings
     size: Annotated[int, schema.Whole(low=8, high=1024)]
     seed: Annotated[int, schema.Whole(low=0, high=2**63 - 1)]
+    personal: Annotated[str, schema.Text(pattern=r"[a-z0-9_\-]{0,64}")]
     arms: Arms
 
 

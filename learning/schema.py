@@ -156,6 +156,7 @@ Kind = Text | Whole | Real | Truth | Octets | Tree | Tensors
 Name = Annotated[str, Text(pattern=r"[a-z0-9][a-z0-9_\-]{0,63}")]
 Digest = Annotated[str, Text(pattern=r"[0-9a-f]{64}")]
 Flag = Annotated[bool, Truth()]
+Prefix = Annotated[str, Text(pattern=r"[A-Za-z0-9_.]{0,64}")]  # of names of weights; "" is none
 Settings = Annotated[Mapping[str, Any], Tree()]
 Numbers = Annotated[Mapping[str, Any], Tree(words=False)]
 Weights = Annotated[Mapping[str, NDArray[np.float32]], Tensors(dtype="float32")]

@@ -189,6 +189,7 @@ def _reference(experiment: Experiment, part: Mapping[str, Any]) -> Stage:
         "steps": max(1, task.steps // exchanges),
         "batch_size": task.batch_size,
         "learning_rate": task.learning_rate,
+        "personal": experiment.assess.personal,
         **_step(experiment.aggregation),
     }
     return Stage(name=REFERENCE, do="train", settings=settings)

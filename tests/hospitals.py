@@ -210,7 +210,7 @@ def train_request(**changes: Any) -> Train:
     settings: dict[str, Any] = {
         "run": "run-1", "stage": "views", "round": 1, "kind": "learner", "name": "tiny", "config": {}, "prior": "",
         "plan": PLAN.to_json(), "size": SIZE, "steps": 2, "batch_size": 8, "learning_rate": 0.5, "seed": 3,
-        "arrays": WEIGHTS,
+        "proximal": 0.0, "personal": "", "arrays": WEIGHTS, "frozen": {},
     }  # fmt: skip
     return Train(**(settings | changes))
 

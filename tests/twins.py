@@ -191,7 +191,14 @@ def requests(twins: Twins, site: Site) -> dict[str, Callable[[], Any]]:
         "query.guess": lambda: Guess(run="run-1", stage="views", rounds=2),
         "reference": lambda: train_request(stage="reference", plan=None, steps=3),
         "evaluate": lambda: Score(
-            run="run-1", stage="assess", task="tiny_task", config={}, size=SIZE, seed=1, arms={"release": ARM}
+            run="run-1",
+            stage="assess",
+            task="tiny_task",
+            config={},
+            size=SIZE,
+            seed=1,
+            personal="",
+            arms={"release": ARM},
         ),
         "query.attack": lambda: Attack(stage="formal", formal=True, **attack),
         "exact attack": lambda: Attack(stage="exact", formal=False, **attack),

@@ -6,10 +6,12 @@ Settings:
     plan: the reserved DP plan as JSON, or null for the reference arm, which sites must allow.
     rounds, steps: exchanges, and local steps in each; with a plan, rounds · steps are the plan's steps.
     batch_size, learning_rate: local; `batch_size` counts without a plan only.
+    personal: weights whose names begin so are each site's own; "" for none.
     server_learning_rate, average: of `conf.schema.Aggregation`.
     aggregation: the other settings of that step, where they are not its defaults.
 
-Writes `weights.safetensors` (what is trainable) and `round.json` (who took part in which exchange, who stood apart).
+Writes `weights.safetensors` (what is trainable and not personal) and `round.json` (who took part in which exchange,
+who stood apart).
 """
 
 from math import ceil
@@ -38,6 +40,13 @@ def run(state: State) -> None:
         )
     seed = state.campaign.seed
     learner = build(told["kind"], told["name"], told["config"], seed=seed, prior=told["prior"])
+    own = told.get("personal", "")
+    shared = {n: a for n, a in arrays.trainable(learner.module).items() if not (own and n.startswith(own))}
+    if own and not 0 < len(shared) < len(arrays.trainable(learner.module)):
+        raise ValueError(f"personal={own!r} must be how some names of weights begin, and not all")
+    step = Aggregation(
+        learning_rate=told["server_learning_rate"], average=told["average"], **told.get("aggregation", {})
+    )
 
     def request(number: int, weights: Weights) -> Train:
         return Train(
@@ -53,21 +62,22 @@ def run(state: State) -> None:
             steps=told["steps"],
             batch_size=told["batch_size"],
             learning_rate=told["learning_rate"],
+            proximal=step.proximal,
+            personal=own,
             seed=seed,
             arrays=weights,
+            frozen={},
         )
 
     end = federate(
         state.grid,
         state.sites,
-        arrays.trainable(learner.module),
+        shared,
         request,
         rounds=rounds,
         quorum=state.campaign.quorum,
         seconds=state.campaign.seconds,
-        step=Aggregation(
-            learning_rate=told["server_learning_rate"], average=told["average"], **told.get("aggregation", {})
-        ),
+        step=step,
         folder=state.folder,
         progress=lambda done, words: state.tell(done / rounds, f"exchange {ceil(done)} of {rounds}, {words}"),
     )

@@ -57,6 +57,7 @@ def run(state: State) -> None:
         config=told["config"],
         size=state.campaign.size,
         seed=state.campaign.seed,
+        personal=_personal(state) and told["federated"],
         arms=arms,
     )
     state.tell(0.5, "each site trains on its own and tests all arms")
@@ -82,13 +83,22 @@ def run(state: State) -> None:
 
 
 def _federated(state: State) -> arrays.Arrays:
-    """Return all weights of the network that the sites trained in common."""
+    """Return the weights of the network that the sites trained in common, but for what each has as its own."""
     from synthesis.parts import build
 
     part = state.stage.settings["federated_part"]
     learner = build(part["kind"], part["name"], part["config"], seed=state.campaign.seed, prior=part["prior"])
-    arrays.load(learner.module, arrays.read(state.output(state.stage.settings["federated"], WEIGHTS)))
-    return arrays.state(learner.module)
+    trained = arrays.read(state.output(state.stage.settings["federated"], WEIGHTS))
+    own = _personal(state)
+    arrays.load(learner.module, {**arrays.trainable(learner.module), **trained})
+    return {n: a for n, a in arrays.state(learner.module).items() if not (own and n.startswith(own))}
+
+
+def _personal(state: State) -> str:
+    """Return how the names of weights begin that the common training left at the sites; "" where it left none."""
+    named = state.stage.settings["federated"]
+    trained = next((s for s in state.campaign.stages if s.name == named), None)
+    return "" if trained is None else str(trained.settings.get("personal", ""))
 
 
 def _gain(differences: Mapping[str, Any], arm: str) -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ RELEASE = arrays.trainable(TinyLearner("").module)
 
 def score(**changes: Any) -> Score:
     settings: dict[str, Any] = {
-        "run": "run-1", "stage": "assess", "task": "tiny_task", "config": {}, "size": SIZE, "seed": 1,
+        "run": "run-1", "stage": "assess", "task": "tiny_task", "config": {}, "size": SIZE, "seed": 1, "personal": "",
         "arms": {"release": RELEASE, "zero": {n: np.zeros_like(a) for n, a in RELEASE.items()}},
     }  # fmt: skip
     return Score(**(settings | changes))

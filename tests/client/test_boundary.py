@@ -23,7 +23,9 @@ REQUEST_OF_EACH_KIND: dict[str, Any] = {
     "query.reserve": reserve_request(PLAN),
     "train": train_request(),
     "query.guess": Guess(run="run-1", stage="views", rounds=1),
-    "evaluate": Score(run="run-1", stage="assess", task="tiny_task", config={}, size=SIZE, seed=1, arms={}),
+    "evaluate": Score(
+        run="run-1", stage="assess", task="tiny_task", config={}, size=SIZE, seed=1, personal="", arms={}
+    ),
     "query.attack": Attack(run="run-1", stage="a", name="tiny_attack", config={}, formal=True, released=images()),
     "query.screen": Screen(run="run-1", stage="screen", config={}, candidates=images()),
     "query.sign": Sign(run="run-1", payload_type=PAYLOAD_TYPE, payload=b"{}"),

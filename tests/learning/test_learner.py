@@ -7,7 +7,7 @@ from torch import nn
 
 from cohorts.frames import Frames
 from learning import arrays
-from learning.learner import fit_private
+from learning.learner import Pull, fit, fit_private
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
 
@@ -100,3 +100,36 @@ def test_the_module_is_given_back_without_hooks():
     fit_private(learner, _frames(3), _plan(), steps=1, public_subjects=3, learning_rate=0.1, random=SecureRandom())
     assert not any(m._forward_hooks or m._backward_hooks for m in learner.module.modules())
     assert not learner.module.training
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private", "plain"])
+def test_a_proximal_term_holds_the_weights_near_those_that_were_given(private):
+    def far(proximal: float) -> float:
+        learner, frames = Mean(), _frames(10)
+        if private:
+            fit_private(
+                learner, frames, _plan(steps=50), steps=50, public_subjects=10, learning_rate=0.1,
+                random=SecureRandom(), proximal=proximal,
+            )  # fmt: skip
+        else:
+            fit(learner, frames, steps=200, batch_size=8, learning_rate=0.05, seed=0, proximal=proximal)
+        return float(arrays.trainable(learner.module)["1.weight"].item())
+
+    # The gradient is -1, so with mu the weights settle where mu w = 1.
+    assert far(2.0) == pytest.approx(0.5, abs=0.05)
+    assert far(0.0) > 3
+
+
+def test_a_proximal_step_is_exactly_the_gradient_step_and_the_pull_before_it():
+    learner = Mean()
+    fit_private(
+        learner, _frames(10), _plan(steps=2), steps=2, public_subjects=10, learning_rate=0.1,
+        random=SecureRandom(), proximal=3.0,
+    )  # fmt: skip
+    # w1 = 0.1; w2 = w1 - 0.1 * 3 * w1 + 0.1
+    assert float(arrays.trainable(learner.module)["1.weight"].item()) == pytest.approx(0.17, abs=1e-4)
+
+
+def test_a_negative_proximal_term_is_refused_by_name():
+    with pytest.raises(ValueError, match="proximal=-1"):
+        Pull(Mean().module, -1)

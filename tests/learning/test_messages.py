@@ -23,6 +23,7 @@ def train(**changes: Any) -> Train:
         "run": "run-1", "stage": "views", "round": 1, "kind": "learner", "name": "tiny", "config": {"width": 3},
         "prior": "", "seed": 7,
         "plan": None, "size": 16, "steps": 2, "batch_size": 4, "learning_rate": 0.1, "arrays": A,
+        "proximal": 0.0, "personal": "", "frozen": {},
     }  # fmt: skip
     return Train(**(settings | changes))
 
@@ -55,6 +56,7 @@ def test_arms_keep_their_models_apart() -> None:
         config={},
         size=16,
         seed=1,
+        personal="",
         arms={"release": A, "phantom": {"w": A["0.weight"]}},
     )
     got = decode(encode(sent), Score)
