@@ -22,6 +22,7 @@ TINY = {
     "segmenter": {"width": 4, "depth": 2},
     "expert": {"width": 4, "stages": 2},
     "ejection_fraction": {"width": 4},
+    "phase_detector": {"width": 4},
     "identity_encoder": {"width": 4, "dimension": 8, "strangers": 8},
 }
 
