@@ -5,15 +5,17 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import click
 import typer
 
+from pericard.cli_cohort import cohort_app
+from pericard.cli_site import site_app
 from pericard.errors import Exit, exit_code, one_line
+from pericard.options import Json, say, until_stopped
 
 app = typer.Typer(
     name="pericard",
@@ -28,16 +30,8 @@ prior_app = typer.Typer(
     name="prior", help="Make the public priors again, from simulated hearts only.", no_args_is_help=True
 )
 app.add_typer(prior_app)
-cohort_app = typer.Typer(
-    name="cohort", help="A folder of studies: what is wrong with it, what is in it.", no_args_is_help=True
-)
 app.add_typer(cohort_app)
-site_app = typer.Typer(
-    name="site", help="One hospital: its account, and what partners saw of it.", no_args_is_help=True
-)
 app.add_typer(site_app)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for machines.")]
 
 
 def _version(asked: bool) -> None:
@@ -74,7 +68,7 @@ def simulate(
     """
     from pericard import simulate as command
 
-    return _until_stopped(
+    return until_stopped(
         lambda: command.command(overrides or [], out, resume, as_json),
         f"stopped; what was finished is kept. Add --resume to the same command to go on in {out}",
     )
@@ -91,7 +85,25 @@ def verify(
     """Check the signatures, the expiry and every file of a release; say which file differs."""
     from pericard import verify as command
 
-    return _until_stopped(lambda: command.verify(folder, trust=trust, as_json=as_json))
+    return until_stopped(lambda: command.verify(folder, trust=trust, as_json=as_json))
+
+
+@app.command()
+def metrics(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, finished or not.", file_okay=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is done.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write event files for TensorBoard here.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Show what each exchange of each training measured: loss on simulated people, ε so far, step, agreement.
+
+    No patient is read for it. DIR/campaign/metrics.jsonl has the same rows.
+    """
+    from pericard import metrics as command
+
+    return until_stopped(lambda: command.command(out, follow=follow, tensorboard=tensorboard, as_json=as_json))
 
 
 @app.command()
@@ -139,7 +151,7 @@ def plan(
         sites=sites,
         honest=honest,
     )
-    return _until_stopped(lambda: command.command(asked, ledger=ledger, picture=picture, as_json=as_json))
+    return until_stopped(lambda: command.command(asked, ledger=ledger, picture=picture, as_json=as_json))
 
 
 @prior_app.command("train")
@@ -150,7 +162,7 @@ def prior_train(
     """Train the autoencoder, the generator and the view classifier on the phantom."""
     from pericard import prior as command
 
-    return _until_stopped(lambda: command.train(out, device))
+    return until_stopped(lambda: command.train(out, device))
 
 
 @app.command()
@@ -171,183 +183,9 @@ def export(
     """Write a release as the field's own loaders read it, with Croissant, a dataset card and a datasheet."""
     from pericard import export as command
 
-    return _until_stopped(
+    return until_stopped(
         lambda: command.command(release, layout=layout, out=out, licence=licence, trust=trust, as_json=as_json)
     )
-
-
-Studies = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the studies.")]
-Reader = Annotated[
-    str | None, typer.Option("--reader", "-r", metavar="NAME", help="Its layout; known by itself if unmistakable.")
-]
-Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME=VALUE]…", help="Settings of the reader: subject=patient_id")
-]
-
-
-@cohort_app.command("check")
-def cohort_check(
-    folder: Studies,
-    settings: Settings = None,
-    reader: Reader = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the JSON here, too.")] = None,
-    as_json: Json = False,
-) -> int:
-    """Name everything that is wrong with a folder of studies at once, worst first, with what to do about it.
-
-    Exit code 0 where nothing does harm, 1 where identities or labels are wrong, 5 where a run would be refused.
-    """
-    from pericard import cohort as command
-
-    return _until_stopped(
-        lambda: command.check(folder, reader=reader, settings=settings or [], out=out, as_json=as_json)
-    )
-
-
-@cohort_app.command("describe")
-def cohort_describe(
-    folder: Studies,
-    settings: Settings = None,
-    reader: Reader = None,
-    picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw a contact sheet of the clips.")] = None,
-    as_json: Json = False,
-) -> int:
-    """Count subjects, studies, views and labels, and say how their numbers are spread."""
-    from pericard import cohort as command
-
-    return _until_stopped(
-        lambda: command.describe(folder, reader=reader, settings=settings or [], picture=picture, as_json=as_json)
-    )
-
-
-class Division(StrEnum):
-    """How one data set becomes several simulated sites."""
-
-    COLUMN = "column"
-    DIRICHLET = "dirichlet"
-    QUANTITY = "quantity"
-
-
-@cohort_app.command("divide")
-def cohort_divide(
-    folder: Studies,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the partition is written.")],
-    settings: Settings = None,
-    reader: Reader = None,
-    by: Annotated[Division, typer.Option(help="A site per value; labels skewed; sizes skewed.")] = Division.COLUMN,
-    column: Annotated[str, typer.Option(metavar="NAME", help="Of the cohort, for column and dirichlet.")] = "",
-    sites: Annotated[int, typer.Option(metavar="K", min=1, max=26, help="For dirichlet and quantity.")] = 3,
-    alpha: Annotated[float, typer.Option(metavar="α", help="Small is skewed, large is even.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of who goes where.", min=0)] = 0,
-) -> int:
-    """Divide one data set into simulated sites, person by person; the file can be used again by others.
-
-    It holds the identifiers of the data set: keep it where the studies are.
-    """
-    from pericard import cohort as command
-
-    return _until_stopped(
-        lambda: command.divide(
-            folder,
-            reader=reader,
-            settings=settings or [],
-            by=by.value,
-            column=column,
-            sites=sites,
-            alpha=alpha,
-            seed=seed,
-            out=out,
-        )
-    )
-
-
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the site.", exists=True, file_okay=False)]
-
-
-@site_app.command("ledger")
-def site_ledger(
-    folder: Folder,
-    verify_all: Annotated[
-        bool, typer.Option("--verify", help="Compare journal, witness and file, too, not the events alone.")
-    ] = False,
-    events: Annotated[int, typer.Option("--events", metavar="N", min=0, help="Show the last N events.")] = 0,
-    would_fit: Annotated[
-        float | None, typer.Option("--would-fit", metavar="ε", help="Would a run of this ε fit, and how often?")
-    ] = None,
-    sampling_rate: Annotated[float | None, typer.Option(metavar="q", help="Would these training steps fit?")] = None,
-    noise_multiplier: Annotated[float | None, typer.Option(metavar="σ", help="Their noise.")] = None,
-    steps: Annotated[int | None, typer.Option(metavar="T", help="Their number.")] = None,
-    delta: Annotated[float, typer.Option(metavar="δ", help="At which the ε of the question is meant.")] = 1e-6,
-    purpose: Annotated[str, typer.Option(help="Under which the ε of the question would count.")] = "train",
-    recover: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Close a run that died; never refunds what is in doubt.")
-    ] = None,
-    abort: Annotated[str | None, typer.Option(metavar="RUN", help="Close a run that will not go on.")] = None,
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="Give the account the caps of site.yaml; raising one needs --officer-key.")
-    ] = False,
-    officer_key: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="The second key, of whom site.yaml names as officer.")
-    ] = None,
-    new_witness: Annotated[
-        bool, typer.Option("--new-witness", help="Begin the file that site.yaml names as witness.")
-    ] = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make a lost ledger.db again from ledger.jsonl; open runs cost in full.")
-    ] = False,
-    close: Annotated[
-        str | None, typer.Option(metavar="NAME", help="End the account of the site NAME for good.")
-    ] = None,
-    as_json: Json = False,
-) -> int:
-    """Show what is spent, reserved and left, why something was refused, and what would still fit.
-
-    Exit code 6 where the account is not as it was written; the event is named. 4 where the run asked about would not
-    fit.
-    """
-    from pericard import ledger as command
-
-    flags = {
-        "adopt": "yes" if adopt else None,
-        "witness": "yes" if new_witness else None,
-        "rebuild": "yes" if rebuild else None,
-    }
-    do = {n: v for n, v in {"recover": recover, "abort": abort, "close": close, **flags}.items() if v is not None}
-    if do:
-        return _until_stopped(lambda: command.act(folder, do, officer=officer_key))
-    question = command.Question(
-        epsilon=would_fit,
-        delta=delta,
-        purpose=purpose,
-        sampling_rate=sampling_rate,
-        noise_multiplier=noise_multiplier,
-        steps=steps,
-    )
-    return _until_stopped(lambda: command.show(folder, question, verify=verify_all, events=events, as_json=as_json))
-
-
-@site_app.command("head")
-def site_head(
-    folder: Folder,
-    sign: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Sign a partner's head, with this site's key.", exists=True)
-    ] = None,
-    record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write down that a partner signed ours.", exists=True)
-    ] = None,
-) -> int:
-    """Print the newest head of the account; partners who sign it can tell an older copy from the account itself."""
-    from pericard import head as command
-
-    return _until_stopped(lambda: command.command(folder, sign=sign, record=record))
-
-
-def _until_stopped(command: Callable[[], int], advice: str = "stopped") -> int:
-    try:
-        return command()
-    except KeyboardInterrupt:
-        _say(advice)
-        return Exit.STOPPED
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -360,16 +198,16 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as mistake:
         context = getattr(mistake, "ctx", None)
         where = f" (see {context.command_path} --help)" if context is not None else ""
-        _say(f"{mistake.format_message()}{where}")
+        say(f"{mistake.format_message()}{where}")
         return Exit.USAGE
     except SystemExit:  # how typer ends when whoever read our output has gone
         return Exit.STOPPED
     except Exception as error:  # the outermost frame: a known mistake becomes one line, a bug shows itself
         if (known := exit_code(error)) is Exit.BUG:
             traceback.print_exc()
-            _say("this is a bug in pericard, not a mistake of yours")
+            say("this is a bug in pericard, not a mistake of yours")
         else:
-            _say(one_line(error))
+            say(one_line(error))
         return known
     return int(code or 0)
 
@@ -377,7 +215,3 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Run the command line of this process."""
     sys.exit(run(sys.argv[1:]))
-
-
-def _say(line: str) -> None:
-    typer.echo(f"pericard: {line}", err=True)

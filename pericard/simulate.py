@@ -204,6 +204,7 @@ def _progress(*, quiet: bool) -> "Iterator[Progress]":
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
+        said: dict[str, str] = {}
 
         def show(stage: str, fraction: float, words: str) -> None:
             if stage not in tasks:
@@ -211,6 +212,10 @@ def _progress(*, quiet: bool) -> "Iterator[Progress]":
                     bars.update(earlier, completed=1.0)
                     bars.stop_task(earlier)
                 tasks[stage] = bars.add_task(words, total=1.0, stage=stage)
+            if words == "done" and said.get(stage):
+                words = said[stage]  # what came of it is worth more than that it is over
+            elif words != "begins":
+                said[stage] = words
             bars.update(tasks[stage], completed=fraction, description=words)
 
         yield show

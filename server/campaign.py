@@ -199,6 +199,15 @@ def resumed(out: Path) -> Campaign | None:
     return replace(Campaign.parse(path.read_text(encoding="utf-8")), out=str(out))
 
 
+def running(root: Path) -> bool:
+    """Say whether a process works on the campaign in the folder `root` now."""
+    try:
+        with _alone(root):
+            return False
+    except ValueError:
+        return True
+
+
 def ended_in(campaign: Campaign) -> bool:
     """Say whether the last stage is done; cheap, so without a look at the files."""
     return not campaign.stages or (_folder(campaign, campaign.stages[-1].name) / DONE).exists()

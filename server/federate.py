@@ -79,6 +79,7 @@ def federate(
     step: Aggregation,
     folder: Path,
     progress: Callable[[float, str], None],
+    watch: Callable[[int, Weights, Weights, Mapping[str, Weights]], str] = lambda number, before, after, changes: "",
 ) -> Checkpoint:
     """Train in common for `rounds` exchanges, from the last checkpoint in `folder` or from `start`.
 
@@ -93,6 +94,7 @@ def federate(
         step: what the coordinator does with the changes of the sites.
         folder: of the checkpoints.
         progress: told the exchanges done (a fraction while sites are being served) and a few words.
+        watch: told each exchange, the weights before and after it and the changes of the sites; says a few words.
 
     Raises:
         QuorumLost: if too few sites answer; the checkpoint before stays.
@@ -120,7 +122,9 @@ def federate(
             told["apart"] = strangers
         now = Checkpoint(round=number, model=after, kept=kept, history=(*now.history, told), past=past)
         now.write(folder)
-        progress(number, f"{len(changes)} of {len(sites)} sites" + _named(answers.failed, strangers))
+        seen = watch(number, model, after, changes)
+        words = f"{len(changes)} of {len(sites)} sites" + f", {seen}" * bool(seen)
+        progress(number, words + _named(answers.failed, strangers))
     return now
 
 

@@ -55,12 +55,13 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
     names = {group: next(iter(resolved[group])) for group in ("generator", "views", "segmentation", "recognition")}
     view_part = _part("learner", names["views"], experiment.views, prior=TUNE_PRIOR if _uses_prior(experiment) else "")
     segmenter = _part("learner", "segmenter", {"width": experiment.segmentation.width}, prior="")
+    public = experiment.classes.of == "view"  # else simulated people have no such classes
     stages = [
         Stage(name="reserve", do="reserve", settings={"plans": [p.to_json() for p in whole]}),
-        _train(VIEWS, view_part, views, experiment.train_views, experiment.aggregation),
+        _train(VIEWS, view_part, views, experiment.train_views, experiment.aggregation, public=public),
         Stage(name="autoencoder", do="prior", settings={"uses": _uses_prior(experiment)}),
         _train(GENERATOR, _part("generator", names["generator"], experiment.generator, prior=""), generator,
-               experiment.train_generator, experiment.aggregation),
+               experiment.train_generator, experiment.aggregation, public=public),
         Stage(
             name="audit",
             do="audit",
@@ -167,7 +168,9 @@ def _plain(config: Any) -> dict[str, Any]:
     return found
 
 
-def _train(name: str, part: Mapping[str, Any], plan: DpPlan, training: Training, aggregation: Aggregation) -> Stage:
+def _train(
+    name: str, part: Mapping[str, Any], plan: DpPlan, training: Training, aggregation: Aggregation, *, public: bool
+) -> Stage:
     settings = {
         **part,
         "plan": plan.to_json(),
@@ -175,6 +178,7 @@ def _train(name: str, part: Mapping[str, Any], plan: DpPlan, training: Training,
         "steps": training.steps,
         "batch_size": 1,
         "learning_rate": training.learning_rate,
+        "public": public,
         **_step(aggregation),
     }
     return Stage(name=name, do="train", settings=settings)
@@ -190,6 +194,7 @@ def _reference(experiment: Experiment, part: Mapping[str, Any]) -> Stage:
         "batch_size": task.batch_size,
         "learning_rate": task.learning_rate,
         "personal": experiment.assess.personal,
+        "public": experiment.classes.of == "view",
         **_step(experiment.aggregation),
     }
     return Stage(name=REFERENCE, do="train", settings=settings)

@@ -7,6 +7,7 @@ Settings:
     rounds, steps: exchanges, and local steps in each; with a plan, rounds · steps are the plan's steps.
     batch_size, learning_rate: local; `batch_size` counts without a plan only.
     personal: weights whose names begin so are each site's own; "" for none.
+    public: whether simulated people can tell how well the weights do: not where classes are something else than views.
     server_learning_rate, average: of `conf.schema.Aggregation`.
     aggregation: the other settings of that step, where they are not its defaults.
 
@@ -17,14 +18,17 @@ who stood apart).
 from math import ceil
 from typing import Any
 
+from cohorts.frames import Frames
 from conf.schema import Aggregation
 from learning import arrays
 from learning.messages import Train
 from server.campaign import State
 from server.federate import federate
+from server.metrics import PEOPLE, Watch, spending
 from server.rounds import Weights
 
 WEIGHTS = "weights.safetensors"
+PEOPLE_SEED = 7919
 
 
 def run(state: State) -> None:
@@ -79,6 +83,20 @@ def run(state: State) -> None:
         seconds=state.campaign.seconds,
         step=step,
         folder=state.folder,
+        watch=Watch(
+            state.folder.parent,
+            state.stage.name,
+            learner,
+            _people(state) if told.get("public") else None,
+            spending(plan, told["steps"], state.campaign.delta),
+        ),
         progress=lambda done, words: state.tell(done / rounds, f"exchange {ceil(done)} of {rounds}, {words}"),
     )
     arrays.write(state.folder / WEIGHTS, end.kept)
+
+
+def _people(state: State) -> Frames:
+    """Return simulated people whom no training sees: another seed names them."""
+    from cohorts.phantom.simulate import stills
+
+    return stills(PEOPLE, seed=state.campaign.seed + PEOPLE_SEED, size=state.campaign.size)
