@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks import results
@@ -38,8 +37,9 @@ from privacy.randomness import SecureRandom
 
 SAME = (["patient0033", "patient0068"],)
 EPSILONS = (math.inf, 8.0, 4.0, 2.0)
+TITLE = "Tasks on CAMUS"
 DELTA, CLIP, EXCHANGES, STEPS, DRAWS = 1e-5, 0.1, 4, 5, 4
-LENGTHS = (0.3, 1.0, 3.0, 10.0)  # of a noised step, in units of 1 / clip
+LENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of a noised step, in units of 1 / clip
 KEY = b"a benchmark keeps no secret at all"
 
 
@@ -137,7 +137,7 @@ def scores(kind: Kind, learner: Learner, sites: Sequence[Site]) -> NDArray[np.fl
     """Return the primary metric of every held-out person of every site."""
     task = TASKS[kind.task]()
     learner.module.eval()
-    found = np.concatenate([task.scores(learner, held_out)[task.primary] for _, held_out in sites])
+    found: NDArray[np.float64] = np.concatenate([task.scores(learner, people)[task.primary] for _, people in sites])
     return found[~np.isnan(found)]
 
 
@@ -156,6 +156,7 @@ def measure(name: str, sites: Sequence[Site]) -> list[list[object]]:
     phantoms = stand_ins()
     tried = {length: scores(kind, federated(kind, start, phantoms, 8.0, length), phantoms).mean() for length in LENGTHS}
     length = max(tried, key=lambda one: float(tried[one]))
+    print(name, "on phantoms", *(f"{one:g}: {mean:.4f}" for one, mean in tried.items()), flush=True)
     rows: list[list[object]] = []
 
     def tell(arm: str, values: NDArray[np.float64]) -> None:
@@ -169,8 +170,16 @@ def measure(name: str, sites: Sequence[Site]) -> list[list[object]]:
     for epsilon in EPSILONS:
         arm = f"federated, ε = {epsilon:g}" if math.isfinite(epsilon) else "federated, no privacy"
         tell(arm, scores(kind, federated(kind, start, sites, epsilon, length), sites))
-    rows.append([name, "length of a private step, from phantoms", f"{length:g}"])
+    rows.append([name, "length of a private step, from phantoms", f"{length:g} of {LENGTHS[0]:g} to {LENGTHS[-1]:g}"])
     return rows
+
+
+def kept(names: Sequence[str]) -> list[list[object]]:
+    """Return the rows that an earlier run wrote of the tasks `names`, as they stand in RESULTS.md."""
+    whole = results.RESULTS.read_text(encoding="utf-8") if results.RESULTS.exists() else ""
+    section = whole.partition(f"## {TITLE}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [list(cells) for cells in lines if cells[0] in names]
 
 
 def main() -> None:
@@ -178,11 +187,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--write", action="store_true", help="replace the section of benchmarks/RESULTS.md")
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"), help="where camus_224 lies")
-    arguments.add_argument("--task", choices=KINDS, action="append", help="this one only; may be repeated")
+    only = "this one only, the others as RESULTS.md has them; may be repeated"
+    arguments.add_argument("--task", choices=KINDS, action="append", help=only)
     given = arguments.parse_args()
-    torch.set_num_threads(2)
     sites = hospitals(given.data)
-    rows: list[list[Any]] = [row for name in given.task or KINDS for row in measure(name, sites)]
+    rows: list[list[Any]] = []
+    for name in KINDS:
+        rows += measure(name, sites) if name in (given.task or KINDS) else kept([name])
     sizes = ", ".join(f"{len(m.subjects)} + {len(h.subjects)}" for m, h in sites)
     head = ["task", "arm", "score per person"]
     what = (
@@ -191,7 +202,7 @@ def main() -> None:
     )
     text = f"{' '.join(__doc__.split(chr(10) * 2)[1].split())}\n\n{what}\n\n{results.table(head, rows)}"
     if given.write:
-        results.write("Tasks on CAMUS", "python -m benchmarks.camus_tasks --write", text)
+        results.write(TITLE, "python -m benchmarks.camus_tasks --write", text)
     else:
         print(text)
 
