@@ -139,6 +139,10 @@ def _divided(experiment: "Experiment", same: list[list[str]]) -> tuple["Partitio
 def _policy(experiment: "Experiment") -> "Policy":
     """Return what a simulated hospital allows: exactly this experiment, and the reference arm if it asks for one."""
     from client.policy import INSTALLED, Policy
+    from evaluation.tasks import TASKS
+    from learning.learners import LEARNERS
+    from privacy.attacks import ATTACKS
+    from synthesis.generators import GENERATORS
 
     plans = (experiment.train_views, experiment.train_generator)
     steps = max(*(p.exchanges * p.steps for p in plans), experiment.segmentation.steps)
@@ -149,10 +153,10 @@ def _policy(experiment: "Experiment") -> "Policy":
         max_sampling_rate=max(p.sampling_rate for p in plans),
         max_clip_norm=max(p.clip_norm for p in plans),
         max_steps=steps,
-        learners=("view_classifier", "segmenter"),
-        generators=("latent_flow",),
-        tasks=("ventricle_segmentation", "view_recognition"),
-        attacks=("disclosure",),
+        learners=(LEARNERS.name_of(experiment.views), "segmenter"),
+        generators=(GENERATORS.name_of(experiment.generator),),
+        tasks=tuple(TASKS.name_of(task) for task in (experiment.segmentation, experiment.recognition)),
+        attacks=(ATTACKS.name_of(experiment.disclosure),),
         allow_scores=True,
         min_cell=10,
         allow_non_dp_reference=experiment.assess.federated,
