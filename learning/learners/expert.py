@@ -1,5 +1,6 @@
 """Expert: a residual network that names what one site tells apart, and shows what it saw on the way."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ class Expert:
         stages: number of resolutions.
         blocks: residual blocks a stage.
         stride: of the first convolution; 2 costs a quarter.
+        places: what each output stands for among the classes that `frames.view` counts, where those are shared by all
+            sites; empty where `frames.view` counts the site's own names.
+        tune: regular expression of the parameter names that are trained; "." trains all.
     """
 
     classes: int = 4
@@ -35,11 +39,20 @@ class Expert:
     stages: int = 4
     blocks: int = 1
     stride: int = 2
+    places: tuple[int, ...] = ()
+    tune: str = "."
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "places", tuple(self.places))
         for name in ("classes", "width", "stages", "blocks", "stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.places and not len(set(self.places)) == len(self.places) == self.classes:
+            raise ValueError(
+                f"places={list(self.places)} must be {self.classes} different classes, one for each output"
+            )
+        if min(self.places, default=0) < 0:
+            raise ValueError(f"places={list(self.places)} must count from 0")
 
     @property
     def n_features(self) -> int:
@@ -106,13 +119,16 @@ class ExpertLearner:
         self.config = config
         self.net = ResidualNet(config)
         self.module: nn.Module = self.net
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(re.search(config.tune, name) is not None)
 
     def losses(self, frames: Frames, rows: NDArray[np.int64], *, generator: torch.Generator) -> Tensor:
-        """Return the cross entropy of each row; `frames.view` counts the site's own names, -1 is worth nothing."""
+        """Return the cross entropy of each row; -1, and what the site has no name for, is worth nothing."""
         x = to_signal(torch.from_numpy(frames.pixels[rows]))
         x, _ = place(x, torch.zeros((len(x), *x.shape[2:]), dtype=torch.uint8), generator=generator)
         logits = self.module(appearance(x, generator=generator))
-        return F.cross_entropy(logits, torch.from_numpy(frames.view[rows]), reduction="none", ignore_index=-1)
+        named = torch.from_numpy(self._named(frames.view[rows]))
+        return F.cross_entropy(logits, named, reduction="none", ignore_index=-1)
 
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -123,3 +139,11 @@ class ExpertLearner:
             for i in range(0, len(pixels), 256)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.config.classes), np.float32)
+
+    def _named(self, view: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which output names each row, -1 for none."""
+        if not self.config.places:
+            return view
+        own = np.full(max(*self.config.places, int(view.max(initial=0))) + 2, -1, np.int64)
+        own[list(self.config.places)] = np.arange(self.config.classes)
+        return own[view]  # -1 reads the last, which no place reaches

@@ -21,6 +21,7 @@ TINY = {
     "backmix_classifier": {"width": 4},
     "segmenter": {"width": 4, "depth": 2},
     "expert": {"width": 4, "stages": 2},
+    "fused_experts": {"width": 4, "stages": 2, "hidden": (4,)},
     "ejection_fraction": {"width": 4},
     "phase_detector": {"width": 4},
     "identity_encoder": {"width": 4, "dimension": 8, "strangers": 8},
