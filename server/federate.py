@@ -123,7 +123,7 @@ def federate(
         now = Checkpoint(round=number, model=after, kept=kept, history=(*now.history, told), past=past)
         now.write(folder)
         seen = watch(number, model, after, changes)
-        words = f"{len(changes)} of {len(sites)} sites" + f", {seen}" * bool(seen)
+        words = seen if seen and len(changes) == len(sites) else f"{len(changes)} of {len(sites)} sites {seen}".strip()
         progress(number, words + _named(answers.failed, strangers))
     return now
 
