@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client import groups
 from client.admission import admitted
 from client.site import Site
 from client.training import threads
@@ -33,6 +34,7 @@ def score(site: Site, request: Score) -> Scores:
         raise Refusal(Code.REFUSED_POLICY, "scores are not allowed here")
     if LOCAL in request.arms:
         raise Refusal(Code.UNREADABLE, f"the arm {LOCAL!r} is this site's own")
+    groups.understood(request.minds, private=False)
     key = f"score.{request.stage}.{request.task}"
     return site.outbox.answer(request, request.run, key, Scores, lambda: _score(site, request))
 
@@ -113,16 +115,19 @@ def _score(site: Site, request: Score) -> Scores:
 
     task = TASKS[request.task](**request.config)
     test = site.frames(Split.TEST, size=request.size)
+    members_of = groups.membership(site, test, groups.allowed(site, request.groups))
     own = personal.read(site, request.run, request.personal) if request.personal else {}
     values: dict[str, Mapping[str, NDArray[np.float64]]] = {}
     with threads(site.file.threads):
         for arm, weights in request.arms.items():
             learner = task.learner()
+            arrays.load_frozen(learner.module, request.frozen)
             lacking = arrays.trainable(learner.module).keys() - weights.keys()
             arrays.load(learner.module, {**weights, **{n: a for n, a in own.items() if n in lacking}})
             values[arm] = task.scores(learner, test)
         members = site.frames(Split.MEMBERS, size=request.size)
         learner = task.learner()
+        arrays.load_frozen(learner.module, request.frozen)
         if len(members):
             fit(
                 learner,
@@ -131,6 +136,7 @@ def _score(site: Site, request: Score) -> Scores:
                 batch_size=task.batch_size,
                 learning_rate=task.learning_rate,
                 seed=request.seed,
+                groups=groups.minded(site, members, request.minds),
             )
         found = task.scores(learner, test)
         values[LOCAL] = found if len(members) else {metric: np.full_like(v, np.nan) for metric, v in found.items()}
@@ -141,7 +147,16 @@ def _score(site: Site, request: Score) -> Scores:
     return Scores(
         scores={arm: _cells(found, least) for arm, found in values.items()},
         differences={a: {b: _cells(found, least) for b, found in rest.items()} for a, rest in differences.items()},
+        groups={arm: {c: _apart(found, of, least) for c, of in members_of.items()} for arm, found in values.items()},
     )
+
+
+def _apart(
+    values: Mapping[str, NDArray[np.float64]], members: Mapping[str, NDArray[np.bool_]], least: int
+) -> dict[str, dict[str, Any]]:
+    """Return word → metric → cell of the groups in one column."""
+    by_metric = {metric: groups.told_apart(v, members, least, _cell) for metric, v in values.items()}
+    return {w: {m: found[w] for m, found in by_metric.items() if w in found} for w in members}
 
 
 def _cells(values: Mapping[str, NDArray[np.float64]], least: int) -> dict[str, dict[str, float]]:

@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from cohorts import groups
 from cohorts.frames import BY_VIEW
 from conf.schema import Classes
+from evaluation.schema import LATER
 from learning.messages import Code, Refusal
 from privacy.caps import Caps, Limits, Terms
 from privacy.charge import BASIC
@@ -84,6 +86,8 @@ class Policy:
         seconds_per_message: longest time for one message.
         code: digests of reviewed code; `installed` admits whatever is installed here.
         account: how the privacy account is kept.
+        groups: columns of the cohort by which scores may be told apart, and the words that may leave in them, such as
+            `sex: [female, male]` or bands of numbers, `age_years: [18-39, 40-64, 65-120]`. Any other cell is unknown.
     """
 
     epsilon_cap: float
@@ -103,8 +107,11 @@ class Policy:
     seconds_per_message: int
     code: tuple[str, ...]
     account: Account = field(default_factory=Account)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, metadata=LATER)
 
     def __post_init__(self) -> None:
+        for column, listed in self.groups.items():
+            groups.check(column, listed)
         for name, low, high in (
             ("epsilon_cap", 0.0, math.inf),
             ("delta_cap", 0.0, 1.0),

@@ -2,14 +2,14 @@
 
 `folder/` holds `site.yaml` (written by the hospital), `secrets/` (made by `Site.create`, readable by their owner only,
 never sent), `ledger.db` and its journal `ledger.jsonl`, `runs/` (what was admitted), `outbox/` (what was answered),
-`frames/` (a cache of resized frames) and `log` (why something was refused, in words that stay here).
+`frames/` (a cache of resized frames and of labels) and `log` (why something was refused, in words that stay here).
 """
 
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from learning.schema import canonical
 if TYPE_CHECKING:
     from cohorts.frames import Frames
     from cohorts.split import Split
-    from cohorts.study import Cohort
+    from cohorts.study import Cohort, SubjectKey
     from evaluation.trust import SigningKey
     from privacy.ledger import PrivacyLedger
 
@@ -139,6 +139,36 @@ class Site:
         divided = divide(self.cohort, key=self._secret(SPLIT))
         chosen = {subject for split in splits for subject in divided[split]}
         return self._all_frames(size).select([s for s in self.cohort.subjects if s in chosen])
+
+    def groups(self, column: str, subjects: Sequence["SubjectKey"]) -> list[str]:
+        """Return the group of each subject: a word that the policy lists for `column`, or "".
+
+        A column that the reader's index does not have may be a label of studies; of several studies the first counts.
+        """
+        from cohorts.groups import group_of
+
+        listed = self.policy.groups.get(column, ())
+        if not listed:
+            return [""] * len(subjects)
+        known = [self.cohort.columns.get(subject, {}).get(column) for subject in subjects]
+        labels = self._labels if None in known else {}
+        cells = [
+            labels.get(s, {}).get(column, "") if cell is None else cell for s, cell in zip(subjects, known, strict=True)
+        ]
+        return [group_of(cell, listed) for cell in cells]
+
+    @cached_property
+    def _labels(self) -> dict[str, dict[str, str]]:
+        """The labels of each subject's studies, read once and kept beside the frames."""
+        told = canonical([dict(self.file.cohort), list(self.cohort.subjects)])
+        path = self.folder / "frames" / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.labels.json"
+        if not path.exists():
+            found = {s: [study.labels for study in self.cohort.of(s)] for s in self.cohort.subjects}
+            words = {s: {k: str(v) for one in reversed(every) for k, v in one.items()} for s, every in found.items()}
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            durable.write(path, canonical(words).encode())
+        labels: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+        return labels
 
     def _all_frames(self, size: int) -> "Frames":
         from cohorts.frames import Frames, gather

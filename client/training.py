@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from client import groups
 from client.admission import admitted
 from client.site import Site
 from learning import durable, wire
@@ -32,6 +33,7 @@ def train(site: Site, request: Train) -> Trained:
         site.policy.allow_non_dp_reference and request.kind == "learner" and request.stage.startswith(REFERENCE)
     ):
         raise Refusal(Code.REFUSED_POLICY, f"stage {request.stage!r}: training without noise is not allowed here")
+    groups.understood(request.minds, private=plan is not None)
     key = f"train.{request.stage}.{request.round}"
 
     def compute() -> Trained:
@@ -88,6 +90,7 @@ def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
                 learning_rate=request.learning_rate,
                 seed=seed_of(request.seed, site.name, request.stage, request.round),
                 proximal=request.proximal,
+                groups=groups.minded(site, members, request.minds),
             )
         else:
             _fit_private(site, request, learner, members, plan)
@@ -115,6 +118,7 @@ def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frame
         audit = AuditLayer.throw(CANARIES, random, guessed=guesses_for(plan, delta))
     elif before.exists():
         audit = AuditLayer.from_bytes(before.read_bytes())
+    weights, words = groups.declared(site, members, request.minds)
     fit_private(
         learner,
         members,
@@ -126,6 +130,8 @@ def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frame
         audit=audit,
         mode=site.file.engine,
         proximal=request.proximal,
+        declared=weights,
+        words=words,
     )
     if audit is not None:  # an exchange whose past is lost is not audited: its training stays without a finding
         after = _audit_path(site, request.run, request.stage, request.round)

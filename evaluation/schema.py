@@ -1,4 +1,8 @@
-"""Frozen dataclasses ↔ JSON, strictly: every field present, no other, each of the annotated type."""
+"""Frozen dataclasses ↔ JSON, strictly: every field present, no other, each of the annotated type.
+
+A field marked `LATER` came after documents without it were signed: where it holds its default it is left out, so that
+those documents are read, and what has nothing new to say is written, as they ever were.
+"""
 
 import dataclasses
 import sys
@@ -10,12 +14,14 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+LATER: Mapping[str, bool] = types.MappingProxyType({"later": True})  # metadata of a field, which needs a default
 
 
 def encode(value: object) -> Any:
     """Return `value`, a tree of dataclasses, tuples, mappings and scalars, as JSON objects, lists and scalars."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        told = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {f.name: encode(held) for f, held in told if not (_is_later(f) and held == _default(f))}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -73,13 +79,25 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 
 def _object(kind: Any, value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), where, "an object", value)
-    names = [f.name for f in dataclasses.fields(kind)]
-    if unknown := sorted(set(value) - set(names)):
+    parts = dataclasses.fields(kind)
+    if unknown := sorted(set(value) - {f.name for f in parts}):
         raise ValueError(f"{where}: unknown field {unknown[0]!r}")
-    if missing := [name for name in names if name not in value]:
+    if missing := [f.name for f in parts if f.name not in value and not _is_later(f)]:
         raise ValueError(f"{where}: field {missing[0]!r} is missing")
     hints = _hints(kind)
-    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
+    return kind(
+        **{f.name: _decode(hints[f.name], value[f.name], f"{where}.{f.name}") for f in parts if f.name in value}
+    )
+
+
+def _is_later(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("later", False))
+
+
+def _default(field: dataclasses.Field[Any]) -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _expect(holds: bool, where: str, what: str, value: object) -> None:

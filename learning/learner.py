@@ -1,6 +1,6 @@
 """What a learner is, and the two loops that train one: under patient-level differential privacy, and plainly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cohorts.frames import Frames
+from learning.fairness import Declared, Groups, Minded
 from privacy.audit.layer import AuditLayer
 from privacy.gradients import SubjectGradients, noisy_mean
 from privacy.mechanism import DpPlan
@@ -43,6 +44,8 @@ def fit_private(
     audit: AuditLayer | None = None,
     mode: str = "auto",
     proximal: float = 0.0,
+    declared: Declared | None = None,
+    words: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Take `steps` steps of patient-level DP-SGD in place (Abadi et al. 2016, arXiv 1607.00133; privacy.md 1.4).
@@ -63,8 +66,17 @@ def fit_private(
         mode: how gradients of subjects are taken, of `SubjectGradients`; "auto" is the fastest that is right.
         proximal: μ, how much of its distance to the first weights a weight is pulled back by, times `learning_rate`; it
             reads weights that are noised already, so it costs nothing.
+        declared: weights of groups that multiply the losses of a subject before its clip, so that no subject adds more
+            than C whatever it weighs. They are public; weights that were counted among subjects have another type and
+            no way in here. On a gradient beyond the clip a weight above 1 is lost: let the many weigh less.
+        words: the group of each subject, `(subjects,)`, where there are declared weights.
         progress: called with (step, steps).
     """
+    if declared is not None and not isinstance(declared, Declared):
+        raise TypeError(f"declared weights must be Declared, not {type(declared).__name__}: no ε covers counted ones")
+    if declared is not None and len(words) != len(frames.subjects):
+        raise ValueError(f"words of {len(words)} subjects, but frames of {len(frames.subjects)}")
+    weights = None if declared is None else torch.from_numpy(declared.of(words))
     rows_of = [np.flatnonzero(frames.subject == i) for i in range(len(frames.subjects))]
     dice = np.random.default_rng(int.from_bytes(random.bytes(16), "big"))  # which rows of a drawn subject: free
     generator = torch.Generator().manual_seed(int.from_bytes(random.bytes(7), "big"))
@@ -80,6 +92,8 @@ def fit_private(
                 chunk = drawn[start : start + SUBJECTS_AT_ONCE]
                 rows = np.concatenate([dice.choice(rows_of[i], plan.draws) for i in chunk])
                 losses = learner.losses(frames, rows, generator=generator)
+                if weights is not None:
+                    losses = losses * weights[chunk].repeat_interleave(plan.draws)
                 total += gradients.clipped_sum(losses, len(chunk), plan.clip_norm)
             if audit is not None:
                 total = torch.cat([total, audit.clipped_sum(who[who >= n] - n, plan.clip_norm)])
@@ -102,6 +116,7 @@ def fit(
     learning_rate: float,
     seed: int,
     proximal: float = 0.0,
+    groups: Groups | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Train in place without privacy: for public or synthetic frames, and for arms that never leave a site.
@@ -109,6 +124,7 @@ def fit(
     AdamW, cosine decay to zero; batches are drawn with replacement, so every arm sees `steps` x `batch_size` rows
     however many it owns. The same seed on the same number of threads gives the same bits. With `proximal` μ the loss
     is that of FedProx, μ/2 times the squared distance to the first weights more (Li et al. 2020, arXiv:1812.06127).
+    With `groups` batches are drawn and losses weighed as their method says; "none" gives the bits that no groups give.
     """
     if not len(frames):
         raise ValueError("there is no frame to train on")
@@ -119,9 +135,11 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     learner.module.train()
     pull = Pull(learner.module, proximal)
+    minded = Minded(frames, groups) if groups is not None and groups.method != "none" else None
     for step in range(steps):
-        rows = dice.integers(0, len(frames), batch_size)
-        loss = learner.losses(frames, rows, generator=generator).mean()
+        rows = dice.integers(0, len(frames), batch_size) if minded is None else minded.draw(batch_size, dice)
+        losses = learner.losses(frames, rows, generator=generator)
+        loss = losses.mean() if minded is None else (losses * _weights(minded, rows, losses)).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         pull.add_gradient()
@@ -131,6 +149,10 @@ def fit(
         if progress is not None:
             progress(step + 1, steps)
     learner.module.eval()
+
+
+def _weights(minded: Minded, rows: NDArray[np.int64], losses: Tensor) -> Tensor:
+    return torch.from_numpy(minded.weights(rows, losses.detach().double().numpy()))
 
 
 class Pull:

@@ -11,7 +11,7 @@ Errors::
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Annotated, Any, TypeVar
 
@@ -114,6 +114,7 @@ class Train:
     own: they are not among `arrays`, and do not come back.
     With a plan they are DP-SGD steps of that reserved plan and `seed` is not used; without, they are plain steps of
     the reference arm, which a site's policy must allow by name.
+    `minds` says which groups of subjects the training minds and how (`client.groups`); empty for none.
     """
 
     run: Name
@@ -133,6 +134,7 @@ class Train:
     seed: Annotated[int, schema.Whole(low=0, high=2**63 - 1)]
     arrays: Weights
     frozen: Weights
+    minds: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +156,14 @@ class Guess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Arm → metric → mean, standard_error, n over test subjects, rounded; and the same of arm minus arm."""
+    """Arm → metric → mean, standard_error, n over test subjects, rounded; and the same of arm minus arm.
+
+    `groups` says so of the subjects of a group: arm → column → word → metric, words being the policy's own.
+    """
 
     scores: Numbers
     differences: Numbers
+    groups: Numbers = field(default_factory=dict)
 
 
 @request("evaluate", Scores)
@@ -165,7 +171,11 @@ class Scores:
 class Score:
     """Asks how well models do on a site's test subjects, beside one that the site trains on its own members.
 
-    Where an arm lacks weights, they are the site's own of the training stage `personal`.
+    `frozen` holds the weights of all of them that are not trained, such as experts; empty where there are none.
+
+    Where an arm lacks weights, they are the site's own of the training stage `personal`. `groups` are columns and the
+    words in them by which subjects are told apart, as far as the site allows it; `minds` is that of `Train`, for the
+    model that the site trains.
     """
 
     run: Name
@@ -176,6 +186,9 @@ class Score:
     seed: Annotated[int, schema.Whole(low=0, high=2**63 - 1)]
     personal: Annotated[str, schema.Text(pattern=r"[a-z0-9_\-]{0,64}")]
     arms: Arms
+    groups: Settings = field(default_factory=dict)
+    minds: Settings = field(default_factory=dict)
+    frozen: Weights = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,8 @@ MAY_DIFFER = {
     ("evaluate", "scores.release.*"): "scores.test",
     ("evaluate", "scores.local.*"): "reference.local",
     ("evaluate", "differences.local.release.*"): "reference.local",
+    ("evaluate", "groups.release.*"): "scores.test",
+    ("evaluate", "groups.local.*"): "reference.local",
     ("query.attack", "counts.members_disclosed"): "attack.disclosure",
     ("query.attack", "counts.controls_disclosed"): "attack.disclosure",
     ("query.attack", "counts.copies_found"): "attack.disclosure",
@@ -65,6 +67,7 @@ SAYS: dict[str, Any] = {
     "evaluate": {
         "scores": {"release": CELL, "local": CELL},
         "differences": {"local": {"release": CELL}, "release": {}},
+        "groups": {arm: {"ward": {"east": CELL, "west": CELL}} for arm in ("local", "release")},
     },
     "query.attack": {"counts": COUNTS},
     "exact attack": {"counts": COUNTS},

@@ -46,8 +46,10 @@ PLAN = DpPlan(purpose="views", sampling_rate=1.0, noise_multiplier=4.0, clip_nor
 HALVES = dataclasses.replace(PLAN, purpose="halves", sampling_rate=0.5, steps=6)
 ATTACK = Disclosure(threshold=0.8)
 RATE = 0.5
+WARDS = ("east", "west")
 POLICY: dict[str, Any] = {
     "epsilon_cap": 1e4, "max_sampling_rate": 1.0, "attacks": ("disclosure",), "seconds_per_message": 600,
+    "groups": {"ward": WARDS},
 }  # fmt: skip
 STRICT: dict[str, Any] = POLICY | {"allow_scores": False, "allow_empirical": False, "allow_non_dp_reference": False}
 
@@ -71,7 +73,8 @@ class People:
             clip = Clip(
                 pixels=(blocks + np.array([[[30]], [[0]]])).astype(np.uint8), view=View.A4C, ed_frame=0, es_frame=1
             )
-            return (Study(key=pseudonyms.study(f"{CANARY}.dcm"), subject=subject, clips=(clip,), origin=Origin.REAL),)
+            key, labels = pseudonyms.study(f"{CANARY}.dcm"), {"ward": WARDS[raw[subject] % 2], "referrer": CANARY}
+            return (Study(key=key, subject=subject, clips=(clip,), origin=Origin.REAL, labels=labels),)
 
         return Cohort(subjects=tuple(sorted(raw)), load=load, origin=Origin.REAL)
 
@@ -199,6 +202,7 @@ def requests(twins: Twins, site: Site) -> dict[str, Callable[[], Any]]:
             seed=1,
             personal="",
             arms={"release": ARM},
+            groups={"ward": list(WARDS), "referrer": [CANARY], "sex": ["female"]},
         ),
         "query.attack": lambda: Attack(stage="formal", formal=True, **attack),
         "exact attack": lambda: Attack(stage="exact", formal=False, **attack),

@@ -13,7 +13,9 @@ from flwr.app import Error
 from numpy.typing import NDArray
 
 import client.assessment
+import client.groups
 import client.training
+import cohorts.groups
 import learning.learner
 from client import admission, boundary
 from client.site import Site
@@ -188,6 +190,20 @@ def coins_of_the_canaries(patch: Patch) -> None:
     patch.setattr(AuditLayer, "guesses", lambda self: {"sum": Told({f"c{i}": int(self.included[i]) for i in range(9)})})
 
 
+def words_of_the_table(patch: Patch) -> None:
+    patch.setattr(client.groups, "allowed", lambda site, asked: asked)
+    patch.setattr(cohorts.groups, "group_of", lambda cell, listed: cell)
+    patch.setattr(Site, "groups", lambda self, column, subjects: [self._labels[s].get(column, "") for s in subjects])
+
+
+def size_of_a_group(patch: Patch) -> None:
+    def broken(*told: Any) -> Any:
+        return {word: cell | {"exact_n": 7} for word, cell in honest(*told).items()}
+
+    honest = client.groups.told_apart
+    patch.setattr(client.groups, "told_apart", broken)
+
+
 def length_that_counts(patch: Patch) -> None:
     def broken(message: object) -> Any:
         record = honest(message)
@@ -211,6 +227,8 @@ MUTANTS: list[tuple[str, Callable[[Patch], None], str]] = [
     ("train", no_clip, "differs by"),
     ("train", length_that_counts, "bytes that its schema does not read"),
     ("query.hello", exact_size_in_the_greeting, "public_subjects differs"),
+    ("evaluate", words_of_the_table, "referrer"),
+    ("evaluate", size_of_a_group, "says"),
     ("query.attack", rounded_size_in_a_formal_attack, "counts.members differs"),
     ("query.attack", counts_without_noise, "has no noise"),
     ("query.attack", loss_among_the_counts, "says"),
