@@ -9,7 +9,7 @@ another's loss. Donors here are public phantoms or frames of the same subject, a
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,7 +22,7 @@ from cohorts.frames import VIEWS, Frames
 from cohorts.phantom import overlays, scanner
 from cohorts.phantom.simulate import stills_with_style
 from learning.blocks import to_signal
-from learning.sector import sector
+from learning.sector import Finder, sector
 
 WRITTEN = ("TIS0.8 MI 1.1", "MI 1.3", "2D 62% C50", "FR 64HZ 15CM", "")  # "" is a picture without writing
 
@@ -35,7 +35,7 @@ class PhantomDonors:
         n: donors, at least 1.
         seed: of the subjects and of what is written beside them.
         size: side of the pictures in pixels.
-        written: lines of text, one drawn at random for every donor.
+        written: lines of text, one drawn at random for every donor, in plain or in large letters.
     """
 
     n: int = 128
@@ -60,10 +60,18 @@ class OwnDonors:
 
     frames: Frames
     rows: NDArray[np.int64]
-    find: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] = sector
+    find: Finder = sector
 
 
 Donors = PhantomDonors | OwnDonors
+
+
+def phantoms(donors: PhantomDonors) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Draw all donors of a recipe: pixels and true sectors, `(n, size, size)`. They are drawn once and not to change.
+
+    Half of the lines are written in large letters.
+    """
+    return _phantoms(donors)
 
 
 def backgrounds(donors: Donors, n: int, *, generator: torch.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -75,7 +83,7 @@ def backgrounds(donors: Donors, n: int, *, generator: torch.Generator) -> tuple[
     """
     luck = torch.rand(n, generator=generator, dtype=torch.float64).numpy()
     if isinstance(donors, PhantomDonors):
-        pixels, inside = _phantoms(donors)
+        pixels, inside = phantoms(donors)
         chosen = (luck * len(pixels)).astype(np.int64)
         return pixels[chosen], inside[chosen]
     if isinstance(donors, OwnDonors):
@@ -123,28 +131,47 @@ def weights(masked: NDArray[np.bool_], *, share: float, strength: float) -> NDAr
     return np.where(masked, 1 + strength * (1 - share), 1 - strength * share)
 
 
-def has_mask(subjects: tuple[str, ...], *, share: float, seed: int) -> NDArray[np.bool_]:
-    """Say of which subjects the sectors are taken as known, `(subjects,)`: by each one's own name and the seed alone.
+def has_mask(names: Sequence[str], *, share: float, seed: int) -> NDArray[np.bool_]:
+    """Say of which frames the sectors are taken as known, `(names,)`: by each one's own name and the seed alone.
 
     A draw of exactly f·n would let who else is there decide on a subject's loss; this has f·n on average.
     """
-    words = [hashlib.sha256(f"{seed}:{s}".encode()).digest()[:8] for s in subjects]
+    words = [hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8] for name in names]
     return np.array([int.from_bytes(w, "big") < share * 2**64 for w in words], np.bool_)
 
 
-def write_beside(pixels: NDArray[np.uint8], inside: NDArray[np.bool_], lines: list[str]) -> NDArray[np.uint8]:
+def name_of(pixels: NDArray[np.uint8]) -> str:
+    """Name a frame by its pixels and nothing else."""
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+
+
+def write_beside(
+    pixels: NDArray[np.uint8], inside: NDArray[np.bool_], lines: Sequence[str], *, letters: Sequence[int] = ()
+) -> NDArray[np.uint8]:
     """Blacken what lies outside the sectors and burn one line each in, with an ECG; "" leaves it black.
 
     Args:
         pixels: `(n, size, size)`; a copy is returned.
         inside: `(n, size, size)`, not one pixel of which is touched.
         lines: `n` texts.
+        letters: `n` times how large the letters are than those of the phantoms; plain ones if none are given.
     """
     out = np.where(inside, pixels, np.uint8(0))
-    for picture, within, line in zip(out, inside, lines, strict=True):
+    for picture, within, line, times in zip(out, inside, lines, letters or [1] * len(lines), strict=True):
         if line:
             overlays.burn_in(picture, within, text=line, beat=0.0)
+            if times > 1:
+                _enlarge(picture, within, line, times)
     return out
+
+
+def _enlarge(picture: NDArray[np.uint8], within: NDArray[np.bool_], line: str, times: int) -> None:
+    """Write the line over itself in letters `times` as large: those of a smaller picture, magnified."""
+    small = np.zeros([side // times for side in picture.shape], np.uint8)
+    overlays.burn_in(small, np.zeros(small.shape, np.bool_), text=line, beat=0.0)
+    large = np.kron(small, np.ones((times, times), np.uint8))[: len(picture) // 2]  # the ECG is below
+    upper = picture[: len(large), : large.shape[1]]
+    np.copyto(upper, large, where=~within[: len(large), : large.shape[1]])
 
 
 @lru_cache(maxsize=4)
@@ -154,5 +181,6 @@ def _phantoms(donors: PhantomDonors) -> tuple[NDArray[np.uint8], NDArray[np.bool
     inside = scanner.fan(styles, donors.size)  # the simulator knows
     dice = np.random.default_rng(donors.seed)
     lines = [donors.written[i] for i in dice.integers(0, len(donors.written), len(frames))]
-    pixels = write_beside(frames.pixels, inside, lines)
+    letters = dice.integers(1, 3, len(frames)).tolist()
+    pixels = write_beside(frames.pixels, inside, lines, letters=letters)
     return pixels[: donors.n], inside[: donors.n]

@@ -7,6 +7,7 @@ fifth of the ECG that touches the arc was; and where the far field is black, the
 A picture is judged by itself alone, so that the sector of one subject tells nothing of another.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 Floats = NDArray[np.floating[Any]]
+Finder = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]  # of the sector (h, w) of one picture
 
 LIT = 6  # grey values up to here are black, or what a lossy film makes of black
 _ODDS_LIT, _ODDS_DARK = np.log(0.85 / 0.06), np.log(0.15 / 0.94)  # of a pixel inside against one outside

@@ -1,6 +1,7 @@
 """BackMix: what is inside a sector stays, what is outside comes from nobody else."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from cohorts.frames import VIEWS
 from cohorts.phantom.simulate import stills
-from learning.backmix import OwnDonors, PhantomDonors, backgrounds, has_mask, mix, weights, write_beside
+from learning import finder
+from learning.backmix import OwnDonors, PhantomDonors, backgrounds, has_mask, mix, name_of, weights, write_beside
 from learning.blocks import to_pixels, to_signal
 from learning.learner import fit_private
 from learning.learners import LEARNERS
@@ -128,6 +130,27 @@ def test_what_is_written_beside_leaves_the_sector_alone(frames, inside):
     assert not outside[1::2].any()
 
 
+def test_large_letters_are_larger_and_leave_the_sector_alone(frames, inside):
+    lines = ["A4C"] * len(frames)
+    plain, large = (write_beside(frames.pixels, inside, lines, letters=[k] * len(lines)) for k in (1, 2))
+    assert np.array_equal(large[inside], plain[inside])
+    upper = slice(None, frames.pixels.shape[-1] // 2)
+    rows = [[picture[upper].any(axis=1).sum() for picture in np.where(inside, 0, p)] for p in (plain, large)]
+    assert (np.array(rows[1]) > np.array(rows[0])).all()
+    assert np.array_equal(large[:, upper.stop :], plain[:, upper.stop :])
+
+
+def test_frames_without_a_mask_can_be_mixed_by_what_a_network_finds(frames, inside):
+    losses = []
+    for line in ("", "APICAL 4CH"):
+        told = dataclasses.replace(frames, pixels=write_beside(frames.pixels, inside, [line] * len(frames)))
+        learner = _learner(masked_share=0.0, others="learnt")
+        known = {p.tobytes(): m for p, m in zip(told.pixels, inside, strict=True)}
+        learner.guess = lambda pixels, known=known: known[pixels.tobytes()]
+        losses.append(learner.losses(told, np.arange(len(told)), generator=_dice()))
+    assert torch.equal(*losses)
+
+
 def test_what_is_written_beside_a_mixed_frame_reaches_no_loss(frames, inside):
     losses = []
     for line in ("", "APICAL 4CH"):
@@ -145,14 +168,16 @@ def test_frames_without_a_mask_weigh_less(frames):
     even, weighted = (
         _learner(masked_share=0.5, weight=w, seed=1).losses(frames, rows, generator=_dice()) for w in (0.0, 1.0)
     )
-    masked = has_mask(frames.subjects, share=0.5, seed=1)[frames.subject]
+    masked = has_mask([name_of(p) for p in frames.pixels], share=0.5, seed=1)
     assert 0 < masked.mean() < 1
     torch.testing.assert_close(weighted, even * torch.from_numpy(np.where(masked, 1.5, 0.5)).float())
 
 
 @pytest.mark.parametrize("donors", ["own", "phantom"])
-def test_it_trains_under_differential_privacy(frames, donors):
-    learner = _learner(donors=donors, masked_share=0.5, weight=1.0)
+@pytest.mark.parametrize("others", ["unmixed", "learnt"])
+def test_it_trains_under_differential_privacy(frames, donors, others, monkeypatch):
+    monkeypatch.setattr(finder, "taught_by_phantoms", partial(finder.taught_by_phantoms, steps=2))
+    learner = _learner(donors=donors, masked_share=0.5, weight=1.0, others=others)
     before = [p.detach().clone() for p in learner.module.parameters()]
     plan = DpPlan(purpose="views", sampling_rate=0.9, noise_multiplier=1.0, clip_norm=1.0, steps=2, draws=2)
     fit_private(learner, frames, plan, steps=2, public_subjects=4, learning_rate=0.1, random=SecureRandom())
@@ -163,5 +188,7 @@ def test_it_trains_under_differential_privacy(frames, donors):
 def test_a_config_asks_for_no_other_donors():
     with pytest.raises(ValueError, match="donors='all'"):
         LEARNERS["backmix_classifier"](donors="all")
+    with pytest.raises(ValueError, match="others='drawn'"):
+        LEARNERS["backmix_classifier"](others="drawn")
     with pytest.raises(ValueError, match="strength"):
         LEARNERS["backmix_classifier"](masked_share=0.5, weight=3.0)
