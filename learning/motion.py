@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_opening, gaussian_filter
 from torch import Tensor
 
-WINDOW = 17  # side of the neighbourhood in which two pictures are compared, in pixels: many grains of speckle
+COARSE, WINDOW = 2, 15  # pictures are compared at half their size, in neighbourhoods that hold many grains of speckle
 _FLAT = 1e-2  # variance, of grey values in [-1, 1], below which a neighbourhood has little to compare
 QUIET_PERCENTILE, QUIET_PIXELS = 40, 0.3  # what moves less in the median, by rank or by length, is no heart
 CHANGES = 1.2  # a place that contracts and fills runs from near -1 to near 1
@@ -40,6 +40,7 @@ def likeness(a: Tensor, b: Tensor) -> Tensor:
     def mean(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, WINDOW, 1, WINDOW // 2, count_include_pad=False)
 
+    a, b = F.avg_pool2d(a, COARSE), F.avg_pool2d(b, COARSE)
     mean_a, mean_b = mean(a), mean(b)
     shared = mean(a * b) - mean_a * mean_b
     spread = (mean(a * a) - mean_a.square()).clamp_min(0) + _FLAT, (mean(b * b) - mean_b.square()).clamp_min(0) + _FLAT
@@ -54,7 +55,7 @@ def roughness(field: Tensor) -> Tensor:
     return rough
 
 
-def motion_curve(fields: NDArray[np.floating]) -> Floats:
+def motion_curve(fields: NDArray[np.floating], *, focus: tuple[float, float] = (0.5, 0.5)) -> Floats:
     """Return the motion from each frame to its successor, `(frames,)` in [-1, 1], the last frame's to the first.
 
     It is the mean cosine of the angle between where tissue came from and where the focus lies, over places whose
@@ -64,24 +65,29 @@ def motion_curve(fields: NDArray[np.floating]) -> Floats:
     Args:
         fields: in pixels, across and down, `(frames, 2, height, width)`: what stands at a place of the next frame stood
             that much further on in this one.
+        focus: about where the ventricle lies, as shares of height and width: the focus is halfway between there and
+            the middle of what moves. That middle alone may lie in the atrium, which fills while the ventricle empties.
 
     Raises:
-        ValueError: another shape, fewer than four frames, a value that is not finite, or fields in which nothing moves.
+        ValueError: another shape, a focus outside the picture, fewer than four frames, a value that is not finite, or
+            fields in which nothing moves.
     """
     phi = np.asarray(fields, np.float64)
     if phi.ndim != 4 or phi.shape[1] != 2 or len(phi) < 4 or not np.isfinite(phi).all():
         raise ValueError(f"fields of shape {phi.shape} must be finite, (frames, 2, height, width), of 4 frames or more")
+    if not all(0 <= share <= 1 for share in focus):
+        raise ValueError(f"focus={focus} must lie in the picture, 0 to 1 down and across")
     length = np.hypot(phi[:, 0], phi[:, 1])
     usual = np.median(np.minimum(length, np.quantile(length, 0.99))[:-1], axis=0)  # a clip need not close
     moving = usual > min(float(np.percentile(usual, QUIET_PERCENTILE)), QUIET_PIXELS)
     if not moving.any():
         raise ValueError("fields show nothing that moves")
-    middle = (np.array(moving.shape) - 1) / 2
-    towards = _towards(phi, length, (middle + _centroid(moving)) / 2)
+    about = np.array(focus) * (np.array(moving.shape) - 1)
+    towards = _towards(phi, length, (about + _centroid(moving)) / 2)
     beating = binary_opening(moving & (np.ptp(towards, axis=0) >= CHANGES))
     if not beating.any():
         beating = moving
-    towards = _towards(phi, length, _centroid(beating))
+    towards = _towards(phi, length, (about + _centroid(beating)) / 2)
     curve: Floats = towards[:, beating].mean(1)
     return curve
 

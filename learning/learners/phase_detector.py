@@ -29,14 +29,19 @@ class PhaseDetector:
     Attributes:
         width: channels at half resolution.
         smoothness: what the mean squared gradient of the field costs, in pixels a pixel, at least 0.
+        focus_height: about where the ventricle lies, 0 top to 1 bottom: above the middle in an echo, whose probe is at
+            the top and whose atrium lies below.
     """
 
     width: int = 8
-    smoothness: float = 0.05
+    smoothness: float = 0.01
+    focus_height: float = 0.35
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothness < np.inf:
             raise ValueError(f"smoothness={self.smoothness} must be at least 0 and finite")
+        if not 0 <= self.focus_height <= 1:
+            raise ValueError(f"focus_height={self.focus_height} must lie in 0 to 1")
 
     def build(self) -> "PhaseDetectorLearner":
         """Return the learner with random weights."""
@@ -52,9 +57,10 @@ class Registration(nn.Module):
         self.enter = nn.Conv2d(2, w, 5, stride=2, padding=2)
         self.down = nn.ModuleList([ResidualBlock(w, 2 * w), ResidualBlock(2 * w, 2 * w), ResidualBlock(2 * w, 2 * w)])
         self.up = nn.ModuleList([ResidualBlock(4 * w, 2 * w), ResidualBlock(4 * w, 2 * w)])
-        self.leave = nn.Sequential(norm(2 * w), nn.SiLU(), nn.Conv2d(2 * w, 2, 3, padding=1))
+        last = nn.Conv2d(2 * w, 2, 3, padding=1)
         with torch.no_grad():
-            self.leave[2].weight.mul_(0.1)  # first guess: hardly anything moves
+            last.weight.mul_(0.03)  # first guess: hardly anything moves
+        self.leave = nn.Sequential(norm(2 * w), nn.SiLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return fields in pixels, across and down, `(n, 2, h, w)`, of pairs `(n, 2, h, w)` in [-1, 1]."""
@@ -99,12 +105,13 @@ class PhaseDetectorLearner:
         self.module.eval()
         x = to_signal(torch.from_numpy(clip))
         pair = torch.cat([x, x.roll(-1, 0)], 1)
-        found = [(self.module(p) - self.module(p.flip(1))) / 2 for p in pair.split(64)]
+        parts = [pair[i : i + 64] for i in range(0, len(pair), 64)]
+        found = [(self.module(p) - self.module(p.flip(1))) / 2 for p in parts]
         return torch.cat(found).numpy()
 
     def motion(self, clip: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the curve of motion, `(frames,)`, of one cycle `(frames, 64, 64)`; raises as `motion_curve` does."""
-        return motion_curve(self.fields(clip))
+        return motion_curve(self.fields(clip), focus=(self.config.focus_height, 0.5))
 
     def detect(self, clip: NDArray[np.uint8]) -> tuple[int, int, int, int, int]:
         """Return the frames of `learning.phases.PHASES` in one cycle `(frames, 64, 64)`.

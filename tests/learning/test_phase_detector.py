@@ -60,9 +60,10 @@ def test_it_is_refused_a_clip_that_stands_still():
         learner(width=4).detect(np.full((8, 64, 64), 90, np.uint8))
 
 
-def test_a_negative_smoothness_is_refused():
-    with pytest.raises(ValueError, match="smoothness=-1"):
-        PhaseDetector(smoothness=-1)
+@pytest.mark.parametrize("config", [{"smoothness": -1.0}, {"focus_height": 1.5}])
+def test_a_config_out_of_bounds_is_refused(config):
+    with pytest.raises(ValueError, match=next(iter(config))):
+        PhaseDetector(**config)
 
 
 def test_no_label_is_read():
