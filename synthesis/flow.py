@@ -5,11 +5,14 @@ t = 0 is data and t = 1 is noise, as in EchoFlow (Reynaud et al. 2025, arXiv 250
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 TIME_CONVENTION = "t=1 is noise"
+Field = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
 
 
 def interpolate(data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -23,26 +26,69 @@ def velocity(data: Tensor, noise: Tensor) -> Tensor:
     return noise - data
 
 
-def integrate(field: Callable[[Tensor, Tensor], Tensor], noise: Tensor, *, steps: int) -> Tensor:
-    """Follow dx/dt = field(x, t) from t = 1 to t = 0 by Heun's second-order rule (Heun 1900).
+def euler(field: Field, x: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """Follow the slope where we are: first order, one evaluation."""
+    return x + (then - now) * field(x, now.expand(len(x)))
 
-    `steps` intervals cost 2 x `steps` - 1 evaluations: the last one is Euler's, because the field is least certain
-    at t = 0.
+
+def midpoint(field: Field, x: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """Follow the slope half-way (Runge 1895): second order, two evaluations."""
+    half = (now + then) / 2
+    return x + (then - now) * field(euler(field, x, now, half), half.expand(len(x)))
+
+
+def heun(field: Field, x: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """Follow the mean of the slopes here and where the first one leads (Heun 1900): second order, two evaluations.
+
+    The step that ends at t = 0 is Euler's, one evaluation, because the field is least certain there.
     """
-    if steps < 1:
-        raise ValueError(f"steps={steps} must be at least 1")
-    x, times = noise, torch.linspace(1, 0, steps + 1, device=noise.device)
-    for i in range(steps):
-        now, then = times[i], times[i + 1]
-        slope = field(x, now.expand(len(x)))
-        ahead = x + (then - now) * slope
-        if i < steps - 1:
-            slope = (slope + field(ahead, then.expand(len(x)))) / 2
-            ahead = x + (then - now) * slope
-        x = ahead
+    slope = field(x, now.expand(len(x)))
+    ahead = x + (then - now) * slope
+    if then == 0:
+        return ahead
+    return x + (then - now) * (slope + field(ahead, then.expand(len(x)))) / 2
+
+
+SOLVERS: dict[str, tuple[Step, int]] = {"euler": (euler, 1), "midpoint": (midpoint, 2), "heun": (heun, 2)}
+
+
+def integrate(field: Field, noise: Tensor, *, steps: int, solver: str = "heun") -> Tensor:
+    """Follow dx/dt = field(x, t) from t = 1 to t = 0 in `steps` equal intervals by the rule named `solver`."""
+    step, _ = SOLVERS[_known(solver)]
+    x, times = noise, _times(noise, steps)
+    for now, then in pairwise(times):
+        x = step(field, x, now, then)
     return x
+
+
+def jump(mean_field: Callable[[Tensor, Tensor, Tensor], Tensor], noise: Tensor, *, steps: int) -> Tensor:
+    """Cross `steps` equal intervals, each at one go: x_r = x_t - (t - r) u(x_t, t, r).
+
+    u is the mean of the velocity on the way from t to r (Geng et al. 2025, arXiv 2505.13447, equation 3).
+    """
+    x, times = noise, _times(noise, steps)
+    for now, then in pairwise(times):
+        x = x + (then - now) * mean_field(x, now.expand(len(x)), then.expand(len(x)))
+    return x
+
+
+def evaluations(solver: str, steps: int) -> int:
+    """Return how often `integrate` asks the field."""
+    return SOLVERS[_known(solver)][1] * steps - (solver == "heun")
 
 
 def guide(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): 1 is the conditional field itself."""
     return unconditional + weight * (conditional - unconditional)
+
+
+def _known(solver: str) -> str:
+    if solver not in SOLVERS:
+        raise ValueError(f"solver={solver!r} must be one of {', '.join(SOLVERS)}")
+    return solver
+
+
+def _times(noise: Tensor, steps: int) -> Tensor:
+    if steps < 1:
+        raise ValueError(f"steps={steps} must be at least 1")
+    return torch.linspace(1, 0, steps + 1, device=noise.device)

@@ -61,10 +61,13 @@ class LatentTransformer(nn.Module):
         z: `(n, 4, 8, 8)`; t: `(n,)` in [0, 1]; view, phase: int64 `(n,)` where -1 is the learned null;
         masks: uint8 `(n, 64, 64)` (all 255: the null mask); scanner: `(n, descriptors)` or `None`, the public
         simulator's own settings, known for phantoms only; at_sites: add the sites' token, one for each block, which
-        is zero in the prior and the first thing that sites train.
+        is zero in the prior and the first thing that sites train; until: `(n,)`, for a student, which answers with
+        the mean velocity from t down to there; drawn: `structures_of(masks)`, where they are the same in many calls.
     """
 
-    def __init__(self, *, width: int, depth: int, heads: int, views: int, descriptors: int) -> None:
+    def __init__(
+        self, *, width: int, depth: int, heads: int, views: int, descriptors: int, student: bool = False
+    ) -> None:
         super().__init__()
         self.width = width
         self.latent = nn.Linear(CHANNELS * PATCH**2, width)
@@ -79,6 +82,10 @@ class LatentTransformer(nn.Module):
         self.final_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, CHANNELS * PATCH**2)
+        if student:
+            self.interval = nn.Linear(64, width)
+            nn.init.zeros_(self.interval.weight)  # knowing no better, a mean velocity is the velocity
+            nn.init.zeros_(self.interval.bias)
         nn.init.zeros_(self.site.weight)
         for layer in (self.final_modulation, self.final):
             nn.init.zeros_(layer.weight)
@@ -94,19 +101,16 @@ class LatentTransformer(nn.Module):
         masks: Tensor,
         scanner: Tensor | None = None,
         at_sites: bool = False,
+        until: Tensor | None = None,
+        drawn: Tensor | None = None,
     ) -> Tensor:
         """Return the velocity `(n, 4, 8, 8)`."""
         n = len(z)
-        patches = nn.functional.pixel_unshuffle(one_hot(masks), FACTOR * PATCH).flatten(2).transpose(1, 2)
-        known = (masks != 255).flatten(1).any(1).long()
-        where = torch.arange(TOKENS, device=z.device).expand(n, -1)
-        x = (
-            self.latent(nn.functional.pixel_unshuffle(z, PATCH).flatten(2).transpose(1, 2))
-            + self.structures(patches)
-            + self.position(where)
-        )
-        x = x + self.mask_known(known).unsqueeze(1)
+        x = self.latent(nn.functional.pixel_unshuffle(z, PATCH).flatten(2).transpose(1, 2))
+        x = x + (self.structures_of(masks) if drawn is None else drawn)
         c = self.time(_frequencies(t)) + self.view(view + 1) + self.phase(phase + 1)
+        if until is not None:
+            c = c + self.interval(_frequencies(t - until))
         if scanner is not None:
             c = c + self.scanner(scanner)
         tokens = c.unsqueeze(1).expand(-1, len(self.blocks) + 1, -1)
@@ -118,6 +122,14 @@ class LatentTransformer(nn.Module):
         shift, scale = self.final_modulation(conditions[:, -1]).unsqueeze(1).chunk(2, -1)
         x = self.final(self.final_norm(x) * (1 + scale) + shift)
         return nn.functional.pixel_shuffle(x.transpose(1, 2).reshape(n, -1, GRID // PATCH, GRID // PATCH), PATCH)
+
+    def structures_of(self, masks: Tensor) -> Tensor:
+        """Return what each token sees of the masks `(n, 64, 64)`, and where it is: `(n, tokens, width)`."""
+        patches = nn.functional.pixel_unshuffle(one_hot(masks), FACTOR * PATCH).flatten(2).transpose(1, 2)
+        known = (masks != 255).flatten(1).any(1).long()
+        where = torch.arange(TOKENS, device=masks.device).expand(len(masks), -1)
+        tokens: Tensor = self.structures(patches) + self.position(where) + self.mask_known(known).unsqueeze(1)
+        return tokens
 
 
 def _frequencies(t: Tensor) -> Tensor:

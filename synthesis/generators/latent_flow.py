@@ -2,12 +2,16 @@
 
 A velocity field on the latents of the public autoencoder, conditioned on view, phase and the full-resolution mask. It
 starts from a prior trained on the phantom; a site tunes few parameters under patient-level DP: a token for its style
-(after textual inversion, Gal et al. 2022, arXiv 2208.01618) and the shifts of the adaptive layer norms.
+(after textual inversion, Gal et al. 2022, arXiv 2208.01618) and the shifts of the adaptive layer norms. It is sampled
+by a solver of its ODE or, where `sample_solver` is "jump", as the student that `synthesis.distill` taught to cross
+whole intervals at one go.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,14 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cohorts.frames import VIEWS, Frames
+from cohorts.study import UNLABELLED
 from learning import arrays
 from learning.blocks import to_pixels, to_signal
 from synthesis import flow, priors
 from synthesis.autoencoder import CHANNELS, FACTOR, GRID, Autoencoder
 from synthesis.generators import GENERATORS
+from synthesis.precision import PRECISIONS, computing_in
 from synthesis.transformer import LatentTransformer
 
 SIZE = GRID * FACTOR
+JUMP, STUDENT = "jump", "distilled"
 
 
 @GENERATORS("latent_flow")
@@ -36,8 +43,13 @@ class LatentFlow:
         descriptors: number of scanner settings the prior was told of.
         prior: start from the public prior; `False` starts from noise (tests, ablations).
         tune: regular expression of the parameter names that sites train.
-        sample_steps: intervals of the ODE solver.
-        guidance: weight of classifier-free guidance on the mask, 1 is none.
+        sample_steps: intervals from noise to data.
+        sample_solver: one of `flow.SOLVERS`, or "jump": the network is a student; it was taught 1, 2 and 4 intervals.
+        precision: of drawing: "bf16", "fp32", or "auto" for what this processor is fast in. Training is in float32.
+        guidance: weight of classifier-free guidance on the mask, 1 is none; a student's is its teacher's.
+
+    Raises:
+        ValueError: an unknown solver or precision, a student with guidance of its own.
     """
 
     width: int = 160
@@ -48,7 +60,22 @@ class LatentFlow:
     prior: bool = True
     tune: str = r"site\.weight|modulation\.bias"
     sample_steps: int = 8
+    sample_solver: str = "heun"
+    precision: str = "fp32"
     guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.sample_solver not in (*flow.SOLVERS, JUMP):
+            raise ValueError(f"sample_solver={self.sample_solver!r} must be one of {', '.join((*flow.SOLVERS, JUMP))}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r} must be one of {', '.join(PRECISIONS)}")
+        if self.is_student and self.guidance != 1.0:
+            raise ValueError(f"guidance={self.guidance} must be 1 for a student, whose teacher was guided already")
+
+    @property
+    def is_student(self) -> bool:
+        """Whether the network crosses intervals instead of telling slopes."""
+        return self.sample_solver == JUMP
 
     def build(self) -> "LatentFlowGenerator":
         """Return the generator, its autoencoder frozen and only `tune` trainable."""
@@ -68,10 +95,11 @@ class LatentFlowGenerator:
             heads=config.heads,
             views=len(VIEWS),
             descriptors=config.descriptors,
+            student=config.is_student,
         )
         if config.prior:
             arrays.load_state(self.autoencoder, priors.load("autoencoder"))
-            arrays.load_state(self.module, priors.load("latent_flow"))
+            arrays.load_state(self.module, priors.load(STUDENT if config.is_student else "latent_flow"))
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(re.search(config.tune, name) is not None)
         if not any(p.requires_grad for p in self.module.parameters()):
@@ -89,6 +117,7 @@ class LatentFlowGenerator:
             phase=torch.from_numpy(frames.phase[rows]),
             masks=torch.from_numpy(frames.masks[rows]),
             at_sites=True,
+            until=t if self.config.is_student else None,  # over no time at all the mean velocity is the velocity
         )
         losses: Tensor = (predicted - flow.velocity(z, noise)).square().flatten(1).mean(1)
         return losses
@@ -110,38 +139,70 @@ class LatentFlowGenerator:
         conditions: Frames,
         *,
         seed: int,
+        first: int = 0,
         batch_size: int = 64,
         at_sites: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.uint8]:
-        """Draw one image per row of `conditions`, uint8 `(n, 64, 64)`; image k depends on row k, `seed` and k only.
+        """Draw one image per row of `conditions`, uint8 `(n, 64, 64)`.
 
-        With `at_sites` off the sites' token is left out: the public prior speaks, as far as nothing else was trained.
+        Image k depends on row k, `seed` and `first` + k only: not one bit of it on how many are drawn, for every batch
+        is filled up to `batch_size` with rows that are thrown away, so that all run through the same kernels.
+
+        Args:
+            conditions: masks, views and phases.
+            seed: names the noise.
+            first: number of the first image, so that many can be drawn in parts.
+            batch_size: images at once; bounds the memory.
+            at_sites: without it the sites' token is left out: the public prior speaks, as far as nothing else was
+                trained.
+            progress: called with (images drawn, images in all).
         """
         self.module.eval()
+        self.autoencoder.decoder.to(memory_format=torch.channels_last)
         images = []
         for start in range(0, len(conditions), batch_size):
             rows = np.arange(start, min(start + batch_size, len(conditions)))
-            latent_noise, pixel_noise = _noise(seed, rows)
-            masks = torch.from_numpy(conditions.masks[rows])
-            z = flow.integrate(self._field(conditions, rows, at_sites), latent_noise, steps=self.config.sample_steps)
-            images.append(to_pixels(self.autoencoder.decode(z, masks, pixel_noise)).numpy())
+            filled = np.resize(rows, batch_size)
+            with computing_in(self.config.precision):
+                images.append(self._draw(conditions, filled, seed, filled + first, at_sites)[: len(rows)])
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return np.concatenate(images) if images else np.zeros((0, SIZE, SIZE), np.uint8)
 
-    def _field(self, conditions: Frames, rows: NDArray[np.int64], at_sites: bool) -> Callable[[Tensor, Tensor], Tensor]:
-        labels = {"view": torch.from_numpy(conditions.view[rows]), "phase": torch.from_numpy(conditions.phase[rows])}
+    def _draw(
+        self, conditions: Frames, rows: NDArray[np.int64], seed: int, numbers: NDArray[np.int64], at_sites: bool
+    ) -> NDArray[np.uint8]:
+        latent_noise, pixel_noise = _noise(seed, numbers)
+        masks, steps = torch.from_numpy(conditions.masks[rows]), self.config.sample_steps
+        if self.config.is_student:
+            network = self._network(conditions, rows, masks, at_sites)
+            z = flow.jump(lambda z, t, until: network(z, t, until=until), latent_noise, steps=steps)
+        else:
+            field = self.field(conditions, rows, at_sites=at_sites)
+            z = flow.integrate(field, latent_noise, steps=steps, solver=self.config.sample_solver)
+        return to_pixels(self.autoencoder.decode(z, masks, pixel_noise).float()).numpy()
+
+    def field(self, conditions: Frames, rows: NDArray[np.int64], *, at_sites: bool) -> flow.Field:
+        """Return the velocity field of some rows, guided as the config says."""
         masks = torch.from_numpy(conditions.masks[rows])
+        conditional = self._network(conditions, rows, masks, at_sites)
+        if self.config.guidance == 1.0:
+            return lambda z, t: conditional(z, t)
+        null = self._network(conditions, rows, torch.full_like(masks, UNLABELLED), at_sites)
+        return lambda z, t: flow.guide(conditional(z, t), null(z, t), self.config.guidance)
 
-        def field(z: Tensor, t: Tensor) -> Tensor:
-            v: Tensor = self.module(z, t, **labels, masks=masks, at_sites=at_sites)
-            if self.config.guidance == 1.0:
-                return v
-            null = self.module(z, t, **labels, masks=torch.full_like(masks, 255), at_sites=at_sites)
-            return flow.guide(v, null, self.config.guidance)
-
-        return field
+    def _network(
+        self, conditions: Frames, rows: NDArray[np.int64], masks: Tensor, at_sites: bool
+    ) -> Callable[..., Tensor]:
+        return partial(
+            self.module,
+            view=torch.from_numpy(conditions.view[rows]),
+            phase=torch.from_numpy(conditions.phase[rows]),
+            masks=masks,
+            drawn=cast("LatentTransformer", self.module).structures_of(masks),
+            at_sites=at_sites,
+        )
 
 
 def _noise(seed: int, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
