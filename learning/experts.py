@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from learning import arrays
 from learning.blocks import to_signal
-from learning.learners.expert import Expert, ExpertLearner
 from learning.ontology import SiteLabelMap, pool
+
+if TYPE_CHECKING:  # a learner of fused experts imports this module, and the package of learners imports it
+    from learning.learners.expert import Expert, ExpertLearner
 
 HEAD = "head."
 _AT_ONCE = 256
@@ -39,7 +42,7 @@ class FrozenExpert:
     """
 
     label_map: SiteLabelMap
-    config: Expert
+    config: "Expert"
     arrays: arrays.Arrays
     mean: NDArray[np.float32]
     spread: NDArray[np.float32]
@@ -54,7 +57,7 @@ class FrozenExpert:
         """Return how many bytes of numbers move when the expert does."""
         return sum(a.nbytes for a in (*self.arrays.values(), self.mean, self.spread))
 
-    def build(self) -> ExpertLearner:
+    def build(self) -> "ExpertLearner":
         """Return the expert as a learner of its own weights, none of them trainable."""
         learner = self.config.build()
         arrays.load_state(learner.module, self.arrays)
@@ -100,7 +103,7 @@ class ByProducts:
 
 
 def freeze(
-    learner: ExpertLearner,
+    learner: "ExpertLearner",
     label_map: SiteLabelMap,
     pixels: NDArray[np.uint8],
     *,
@@ -136,7 +139,7 @@ def freeze(
     )
 
 
-def warm_start(learner: ExpertLearner, base: FrozenExpert) -> None:
+def warm_start(learner: "ExpertLearner", base: FrozenExpert) -> None:
     """Put the weights of `base`, its head excepted, into `learner`, whose network has the same shape."""
     own = arrays.state(learner.module)
     arrays.load_state(learner.module, {**base.arrays, **{n: a for n, a in own.items() if n.startswith(HEAD)}})
@@ -173,7 +176,7 @@ def most_confident(seen: ByProducts, maps: Sequence[SiteLabelMap]) -> Tensor:
 
 
 @torch.no_grad()
-def _look(learner: ExpertLearner, pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
+def _look(learner: "ExpertLearner", pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
     """Return features, logits and channel means of pictures."""
     learner.module.eval()
     parts = []
