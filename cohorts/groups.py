@@ -1,7 +1,8 @@
 """Which of some listed words a cell of a hospital's table belongs to: what names groups of subjects.
 
 A hospital's table may hold anything, a name or a date too. Only words that somebody listed beforehand come out of here;
-a listed word that reads `40-64` is a band, and takes every number from 40 up to, but not including, 65.
+a listed word that reads `40-64` is a band, and takes every number from 40 up to, but not including, 65, and every band
+that lies within it.
 """
 
 import math
@@ -17,12 +18,15 @@ def group_of(cell: str, listed: Sequence[str]) -> str:
     cell = cell.strip()
     if cell in listed:
         return cell
-    try:
-        number = math.floor(float(cell))
-    except (ValueError, OverflowError):
-        return ""
+    if within := _BAND.fullmatch(cell):
+        low, high = int(within[1]), int(within[2])
+    else:
+        try:
+            low = high = math.floor(float(cell))
+        except (ValueError, OverflowError):
+            return ""
     bands = ((word, _BAND.fullmatch(word)) for word in listed)
-    return next((word for word, band in bands if band and int(band[1]) <= number <= int(band[2])), "")
+    return next((word for word, band in bands if band and int(band[1]) <= low <= high <= int(band[2])), "")
 
 
 def check(column: str, listed: Sequence[str]) -> None:

@@ -142,6 +142,18 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% else %}
 <p>No task was scored.</p>
 {% endif %}
+{% if p.fairness %}
+<section class="keep"><h3>Whom it serves worst</h3>
+<p>The same scores for groups of the same patients. A score that is good on average may hide a group for whom it is not.</p>
+<div class="scroll"><table>
+<thead><tr><th>Task, groups by</th><th>Trained on</th><th>Worst group</th><th class="number">Score</th><th class="number">Patients</th><th class="number">Below the best</th></tr></thead>
+<tbody>
+{% for row in p.fairness %}
+<tr><td>{{ row.task | words }}, {{ row.metric | words }}, by {{ row.by | words }}<small>{% for g in row.groups %}{{ g.group }} {{ g.estimate | score }}{{ '' if loop.last else ' · ' }}{% endfor %}</small></td><td>{{ row.arm | arm }}</td><td>{{ row.worst }}</td><td class="number">{{ row.at_worst.estimate | score }}<small>{{ row.at_worst.ci[0] | score }} to {{ row.at_worst.ci[1] | score }}</small></td><td class="number">{{ row.at_worst.n_patients }}</td><td class="number">{{ row.gap | score }}<small>{{ row.gap_ci[0] | score }} to {{ row.gap_ci[1] | score }}</small></td></tr>
+{% endfor %}
+</tbody></table></div>
+<p class="note">Groups of fewer than {{ FEWEST }} patients are not judged. The interval of a gap allows for all pairs that were looked at; one that reaches 0 shows no difference.</p></section>
+{% endif %}
 
 <h2>What was tried to break it</h2>
 {% for audit, rates, powers in audits %}

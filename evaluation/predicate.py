@@ -4,8 +4,10 @@
 patient, name a machine or a person, or hold a path.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from evaluation.evidence import Finding, Verdict, exact
 from evaluation.policy import Lane
@@ -210,6 +212,78 @@ class Utility:
     ci: tuple[float, float] | None
     margin: float | None = None
     test: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """How test patients of one group fare."""
+
+    group: str
+    n_patients: int
+    estimate: float
+    ci: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fairness:
+    """How unequally groups of test patients fare in one task under one arm of training.
+
+    Attributes:
+        by: what tells the groups apart: a column of the sites' tables, or `site`.
+        groups: those of at least `FEWEST` patients, at least two, by name.
+        worst: the group with the lowest estimate.
+        gap, gap_ci: how far it lies below the highest, with a 95 % interval that allows for having looked at all pairs.
+    """
+
+    task: str
+    arm: str
+    metric: str
+    by: str
+    groups: tuple[Group, ...]
+    worst: str
+    gap: float
+    gap_ci: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if len({g.group for g in self.groups}) < max(2, len(self.groups)):
+            raise ValueError(f"groups of {self.by} must be at least two, of different names")
+        if any(g.n_patients < FEWEST for g in self.groups):
+            raise ValueError(f"groups of {self.by} must have at least {FEWEST} patients")
+        low, high = _extremes(self.groups)
+        if self.worst != low.group or abs(self.gap - (high.estimate - low.estimate)) > 1e-9:
+            raise ValueError(f"worst={self.worst!r} and gap={self.gap:g} are not those of the groups of {self.by}")
+
+    @classmethod
+    def among(cls, groups: Iterable[Group], *, task: str, arm: str, metric: str, by: str) -> "Fairness | None":
+        """Return what the groups of at least `FEWEST` patients say, `None` where fewer than two are as large.
+
+        Groups are independent, so the variances of their estimates add; the interval of the gap is Bonferroni's over
+        all pairs, since worst and best are chosen after the fact.
+        """
+        large = tuple(sorted((g for g in groups if g.n_patients >= FEWEST), key=lambda g: g.group))
+        if len(large) < 2:
+            return None
+        low, high = _extremes(large)
+        gap, pairs = high.estimate - low.estimate, len(large) * (len(large) - 1) // 2
+        error = math.hypot(*((g.ci[1] - g.ci[0]) / 2 for g in (low, high))) / NormalDist().inv_cdf(0.975)
+        reach = error * NormalDist().inv_cdf(1 - 0.025 / pairs)
+        return cls(
+            task=task, arm=arm, metric=metric, by=by, groups=large, worst=low.group, gap=gap,
+            gap_ci=(gap - reach, gap + reach),
+        )  # fmt: skip
+
+    @property
+    def at_worst(self) -> Group:
+        """The worst group."""
+        return next(g for g in self.groups if g.group == self.worst)
+
+
+FEWEST = 20  # patients of a group: of fewer, the worst is nearly a matter of chance
+
+
+def _extremes(groups: Iterable[Group]) -> tuple[Group, Group]:
+    ordered = sorted(groups, key=lambda g: (g.estimate, g.group))
+    return ordered[0], ordered[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from evaluation.evidence import Verdict
 from evaluation.page import PAGE
 from evaluation.plots import Row
 from evaluation.policy import Policy, Rule
-from evaluation.predicate import RELEASE, SERVER, Audit, EvaluatedRule, Number, Utility
+from evaluation.predicate import FEWEST, RELEASE, SERVER, Audit, EvaluatedRule, Number, Utility
 from evaluation.schema import decode
 from evaluation.statement import Predicate
 
@@ -126,6 +126,7 @@ def draw(
         ],
         SERVER=SERVER,
         RELEASE=RELEASE,
+        FEWEST=FEWEST,
     )
 
 

@@ -10,7 +10,7 @@ Errors: `ValueError`
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from evaluation.predicate import (
     Contacts,
     Dp,
     EvaluatedRule,
+    Fairness,
     Filter,
     Found,
     Number,
@@ -34,7 +35,7 @@ from evaluation.predicate import (
     Site,
     Utility,
 )
-from evaluation.schema import decode, encode
+from evaluation.schema import LATER, decode, encode
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:pericard:certificate:v1"
@@ -75,6 +76,7 @@ class Predicate:
     limits: tuple[str, ...]
     contacts: Contacts
     signed_by: tuple[Signer, ...]
+    fairness: tuple[Fairness, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.limits or not all(line.strip() for line in self.limits):
@@ -155,6 +157,7 @@ def state(
     contacts: Contacts | None = None,
     supersedes: str | None = None,
     revocation_url: str | None = None,
+    fairness: tuple[Fairness, ...] = (),
 ) -> Statement:
     """Decide the evidence and state the outcome. The formal findings (`dp.*`) are read off `dp`, never passed in.
 
@@ -190,6 +193,7 @@ def state(
             limits=limits,
             contacts=contacts or Contacts(),
             signed_by=signed_by,
+            fairness=fairness,
         ),
     )
 

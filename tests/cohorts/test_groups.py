@@ -15,7 +15,8 @@ BANDS = ("18-39", "40-64", "65-120")
         ("female", ("female", "male"), "female"), (" male ", ("female", "male"), "male"),
         ("Female", ("female", "male"), ""), ("", ("female",), ""),
         ("18", BANDS, "18-39"), ("39.9", BANDS, "18-39"), ("64", BANDS, "40-64"), ("65.0", BANDS, "65-120"),
-        ("40-64", BANDS, "40-64"), ("17", BANDS, ""), ("121", BANDS, ""), ("nan", BANDS, ""), ("inf", BANDS, ""),
+        ("40-64", BANDS, "40-64"), ("50-59", BANDS, "40-64"), ("60-69", BANDS, ""),
+        ("59-50", BANDS, ""), ("17", BANDS, ""), ("121", BANDS, ""), ("nan", BANDS, ""), ("inf", BANDS, ""),
         ("unknown", BANDS, ""), ("50", ("female", "male"), ""),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ from cohorts.phantom import simulate
 from evaluation import report
 from evaluation.evidence import Finding, Verdict
 from evaluation.policy import Lane
-from evaluation.predicate import Audit, Filter, Number, Utility
+from evaluation.predicate import Audit, Fairness, Filter, Group, Number, Utility
 from evaluation.report import PHANTOM, REAL, SYNTHETIC, Pictures, draw, findings_table, rule_lines
 from evaluation.statement import Predicate
 from tests.certified import EVIDENCE, formal, statement
@@ -287,3 +287,16 @@ def test_frames_and_masks_must_agree() -> None:
             statement().predicate,
             {SYNTHETIC: Pictures(pixels=np.zeros((2, 8, 8), np.uint8), masks=np.zeros((1, 8, 8), np.uint8))},
         )
+
+
+def test_it_says_whom_the_release_serves_worst_where_groups_were_told_apart(whole: Predicate) -> None:
+    assert "Whom it serves worst" not in draw(whole, {})
+    groups = [
+        Group(group=g, n_patients=50, estimate=e, ci=(e - 0.02, e + 0.02)) for g, e in (("female", 0.71), ("male", 0.8))
+    ]
+    found = Fairness.among(groups, task="segmentation", arm="release", metric="dice", by="sex")
+    assert found is not None
+    text = Page(draw(statement(fairness=(found,)).predicate, {})).text
+    assert "Whom it serves worst" in text
+    assert "segmentation, Dice, by sex female 0.710 · male 0.800" in text
+    assert "the release female 0.710 0.690 to 0.730 50 0.090" in text

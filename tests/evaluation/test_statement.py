@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evaluation.evidence import Finding, Verdict, exact
 from evaluation.policy import Lane, Policy
-from evaluation.predicate import Number, PolicyRecord
+from evaluation.predicate import Fairness, Group, Number, PolicyRecord
 from evaluation.statement import Contradiction, ForeignPolicy, Predicate, Statement, read_time, write_time
 from privacy.estimate import paired
 from synthesis.canonical import dumps, loads
@@ -238,3 +238,56 @@ def test_times_survive_the_wire(moment: Any) -> None:
     moment = moment.replace(microsecond=0, tzinfo=NOW.tzinfo)
     assert read_time(write_time(moment)) == moment
     assert write_time(moment + timedelta(microseconds=1)) == write_time(moment)
+
+
+# --- Groups of patients ---
+
+
+def group(name: str, estimate: float, *, n: int = 40, reach: float = 0.04) -> Group:
+    return Group(group=name, n_patients=n, estimate=estimate, ci=(estimate - reach, estimate + reach))
+
+
+def fairness(*groups: Group) -> Fairness | None:
+    return Fairness.among(groups, task="view_recognition", arm="release", metric="accuracy", by="sex")
+
+
+def test_the_worst_group_and_the_gap_are_those_of_the_groups() -> None:
+    found = fairness(group("male", 0.9), group("female", 0.8))
+    assert found is not None
+    assert (found.worst, found.at_worst.estimate) == ("female", 0.8)
+    assert found.gap == pytest.approx(0.1)
+    assert found.gap_ci == pytest.approx((0.1 - 0.04 * 2**0.5, 0.1 + 0.04 * 2**0.5))
+
+
+def test_the_interval_of_a_gap_widens_with_the_pairs_that_were_looked_at() -> None:
+    two = fairness(group("a", 0.9), group("b", 0.8))
+    three = fairness(group("a", 0.9), group("b", 0.8), group("c", 0.85))
+    assert two is not None
+    assert three is not None
+    assert three.gap_ci[0] < two.gap_ci[0] < two.gap_ci[1] < three.gap_ci[1]
+
+
+def test_groups_of_few_patients_are_not_judged() -> None:
+    assert fairness(group("male", 0.9), group("female", 0.1, n=19)) is None
+    found = fairness(group("male", 0.9), group("female", 0.8), group("other", 0.1, n=19))
+    assert found is not None
+    assert found.worst == "female"
+
+
+@pytest.mark.parametrize("changes", [{"worst": "male"}, {"gap": 0.05}, {"groups": ()}], ids=str)
+def test_nobody_can_write_a_kinder_gap_by_hand(changes: dict[str, Any]) -> None:
+    found = fairness(group("male", 0.9), group("female", 0.8))
+    assert found is not None
+    with pytest.raises(ValueError, match="groups of sex"):
+        dataclasses.replace(found, **changes)
+
+
+def test_groups_survive_the_wire_and_without_any_the_document_is_as_it_was_before_there_were_groups() -> None:
+    found = fairness(group("male", 0.9), group("female", 0.8))
+    assert found is not None
+    whole = statement(fairness=(found,))
+    assert Statement.from_json(loads(dumps(whole.to_json()))) == whole
+    assert whole.to_json()["predicate"]["fairness"][0]["worst"] == "female"
+    plain = statement().to_json()
+    assert "fairness" not in plain["predicate"]
+    assert Statement.from_json(plain).predicate.fairness == ()
