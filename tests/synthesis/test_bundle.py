@@ -1,0 +1,99 @@
+"""A generator is handed on whole and unchanged, and with no tensor that tells of single subjects."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from learning import arrays
+from privacy.mechanism import DpPlan
+from synthesis import bundle as bundles
+from synthesis.bundle import Bundle, BundleChanged, TellsOfSubjects
+
+TINY = {"prior": False, "width": 16, "depth": 1, "heads": 2, "autoencoder_width": 8, "sample_steps": 2}
+PLAN = DpPlan(purpose="train.generator", sampling_rate=0.5, noise_multiplier=2.0, clip_norm=0.1, steps=4, draws=2)
+
+
+def _bundle(**changes):
+    weights = {"site.weight": np.ones((1, 32), np.float32)}
+    fields = {
+        "generator": "latent_flow", "config": {**TINY, "tune": "site"}, "weights": weights, "seed": 3,
+        "plan": PLAN.to_json(), "epsilon": 4.0, "delta": 1e-5, "priors": {},
+    }  # fmt: skip
+    return Bundle(**fields | changes)
+
+
+def test_what_was_written_is_read_again_and_builds_the_trained_generator(tmp_path):
+    bundles.write(tmp_path / "b", _bundle(), subjects=[40])
+    found = bundles.read(tmp_path / "b")
+    assert found.digest == _bundle().digest
+    assert dataclasses.replace(found, weights={}) == _bundle(weights={})
+    assert (arrays.trainable(found.build().module)["site.weight"] == 1).all()
+
+
+def test_a_generator_on_the_public_prior_names_its_digests(tmp_path):
+    tuned = arrays.trainable(_public().build().module)
+    bundles.write(tmp_path / "b", _public(weights=tuned), subjects=[160, 960])  # sides of public tensors
+    assert set(bundles.read(tmp_path / "b").priors) == {"autoencoder", "latent_flow"}
+
+
+def _public(**changes):
+    return _bundle(**{
+        "config": {}, "weights": {}, "priors": bundles.installed(["autoencoder", "latent_flow"])
+    } | changes)  # fmt: skip
+
+
+@pytest.mark.parametrize("planted", [(40, 64), (64, 40), (40,)])
+def test_a_bank_of_embeddings_of_subjects_is_refused(tmp_path, planted):
+    weights = {**_bundle().weights, "bank": np.zeros(planted, np.float32)}
+    with pytest.raises(TellsOfSubjects, match="bank"):
+        bundles.write(tmp_path / "b", _bundle(weights=weights), subjects=[40])
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bank_under_the_name_of_an_honest_tensor_is_refused(tmp_path):
+    with pytest.raises(TellsOfSubjects, match=r"site\.weight"):
+        bundles.write(tmp_path / "b", _bundle(weights={"site.weight": np.zeros((40, 32))}), subjects=[40])
+
+
+def test_a_table_that_the_settings_themselves_ask_for_is_refused_where_it_counts_subjects(tmp_path):
+    weights = {"scanner.0.weight": np.zeros((16, 40), np.float32)}
+    bundle = _bundle(config={**TINY, "descriptors": 40, "tune": r"scanner\.0\.weight"}, weights=weights)
+    with pytest.raises(TellsOfSubjects, match="scanner"):
+        bundles.write(tmp_path / "b", bundle, subjects=[7, 40])
+    bundles.write(tmp_path / "b", bundle, subjects=[7, 41])
+
+
+@pytest.mark.parametrize("name", ["config", "plan", "epsilon", "seed"])
+def test_a_changed_record_is_named(tmp_path, name):
+    bundles.write(tmp_path / "b", _bundle(), subjects=[])
+    path = tmp_path / "b" / bundles.RECORD
+    record = json.loads(path.read_text())
+    record[name] = {"config": {**TINY, "depth": 2}, "plan": PLAN.to_json() | {"steps": 5}}.get(name, 2)
+    path.write_text(json.dumps(record))
+    with pytest.raises(BundleChanged, match=r"bundle\.json"):
+        bundles.read(tmp_path / "b")
+
+
+def test_changed_weights_are_named(tmp_path):
+    bundles.write(tmp_path / "b", _bundle(), subjects=[])
+    arrays.write(tmp_path / "b" / bundles.WEIGHTS, {"site.weight": np.zeros((1, 32), np.float32)})
+    with pytest.raises(BundleChanged, match="weights"):
+        bundles.read(tmp_path / "b")
+
+
+def test_other_priors_than_those_it_stands_on_are_named(tmp_path):
+    bundles.write(tmp_path / "b", _public(priors={"autoencoder": "0" * 64}), subjects=[])
+    with pytest.raises(BundleChanged, match="autoencoder"):
+        bundles.read(tmp_path / "b")
+
+
+def test_without_a_plan_no_epsilon_can_be_stated():
+    with pytest.raises(ValueError, match="epsilon"):
+        _bundle(plan=None)
+
+
+def test_a_folder_without_a_record_is_no_bundle(tmp_path):
+    with pytest.raises(ValueError, match="no bundle"):
+        bundles.read(tmp_path)
