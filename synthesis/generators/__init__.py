@@ -5,4 +5,5 @@ import sys
 from conf.registry import Registry, import_parts
 
 GENERATORS = Registry("generator")
+CLIP_GENERATORS = Registry("clip generator")
 import_parts(sys.modules[__name__])

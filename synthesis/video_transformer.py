@@ -1,0 +1,223 @@
+"""A transformer over space and time on latents of whole clips: the image flow's network with attention between frames.
+
+Factorised as EchoFlow's video model is (Reynaud et al. 2025, arXiv 2503.22357): attention within each frame, then
+between frames at each place. Frames lie on the circle of the heart cycle: phase enters as sines and cosines of whole
+multiples of its angle, and turns queries and keys by such angles (rotary embedding, Su et al. 2021, arXiv 2104.09864),
+so the network knows neither a first frame nor an end, and a whole turn changes nothing. Without attention between
+frames it is the image network: layers of both have the same names, so that the image prior can be put in (`inflate`).
+Every layer sees one row a clip, so per-subject gradients of any subset of its parameters are exact.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from learning.blocks import one_hot
+from synthesis.autoencoder import CHANNELS, FACTOR, STRUCTURES
+from synthesis.transformer import PATCH
+
+HARMONICS = 4  # of the phase, as a condition
+SCALARS = ("lvef", "heart_rate", "frame_rate")
+_SCALE = {"lvef": (55.0, 20.0), "heart_rate": (75.0, 20.0), "frame_rate": (50.0, 20.0)}  # percent, 1/min, Hz
+
+
+class Attention(nn.Module):
+    """Attention along the last but one axis but width: `(n, a, b, width)` attends along `b`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, *, angle: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: `(n, a, b, width)`.
+            angle: by which queries and keys are turned, `(n, b)` in cycles.
+            seen: which of `b` may be attended to, `(n, b)`.
+        """
+        n, a, b, width = x.shape
+        q, k, v = self.qkv(x).view(n, a, b, 3, self.heads, width // self.heads).permute(3, 0, 1, 4, 2, 5)
+        if angle is not None:
+            q, k = _turned(q, angle), _turned(k, angle)
+        allowed = None if seen is None else seen[:, None, None, None, :]
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        y: Tensor = self.out(h.transpose(2, 3).reshape(n, a, b, width))
+        return y
+
+
+class Block(nn.Module):
+    """Attention in space, attention in time, a perceptron, each shifted, scaled and gated by the frame's condition."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention, self.temporal = Attention(width, heads), Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+        self.modulation = nn.Linear(width, 6 * width)
+        for layer in (self.modulation, self.temporal.out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, c: Tensor, *, angle: Tensor, seen: Tensor) -> Tensor:
+        """Transform tokens `(n, frames, places, width)` under conditions `(n, frames, width)`."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).unsqueeze(2).chunk(6, -1)
+        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
+        between = (self.norm1(x) * (1 + scale1) + shift1).transpose(1, 2)
+        x = x + gate1 * self.temporal(between, angle=angle, seen=seen).transpose(1, 2)
+        y: Tensor = x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        return y
+
+
+class VideoTransformer(nn.Module):
+    """Velocity field v(z, t | phases, masks, view, first frame, LVEF, rates) on standardised latents of clips."""
+
+    def __init__(self, *, width: int, depth: int, heads: int, views: int, grid: int) -> None:
+        super().__init__()
+        if grid % PATCH:
+            raise ValueError(f"grid={grid} must be a multiple of {PATCH}")
+        self.width, self.grid = width, grid
+        self.latent = nn.Linear(CHANNELS * PATCH**2, width)
+        self.first = nn.Linear(CHANNELS * PATCH**2, width)
+        self.structures = nn.Linear(STRUCTURES * (FACTOR * PATCH) ** 2, width)
+        self.position = nn.Embedding((grid // PATCH) ** 2, width)
+        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        self.motion = nn.Sequential(
+            nn.Linear(4 * HARMONICS + len(SCALARS), width), nn.SiLU(), nn.Linear(width, 2 * width)
+        )
+        self.view = nn.Embedding(views + 1, width)  # 0 is the learned null, here and of all that may be unknown
+        self.mask_known, self.first_known, self.phase_known = (nn.Embedding(2, width) for _ in range(3))
+        self.known = nn.ModuleDict({name: nn.Embedding(2, width) for name in SCALARS})
+        self.site = nn.Embedding(1, (depth + 1) * width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.final_norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.final_modulation = nn.Linear(width, 2 * width)
+        self.final = nn.Linear(width, CHANNELS * PATCH**2)
+        for embedding in (self.first_known, self.phase_known, self.site, *self.known.values()):
+            nn.init.zeros_(embedding.weight)  # type: ignore[arg-type]
+        for layer in (self.first, self.motion[-1], self.final_modulation, self.final):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        *,
+        phase: Tensor,
+        real: Tensor,
+        masks: Tensor,
+        view: Tensor,
+        first: Tensor,
+        first_phase: Tensor,
+        lvef: Tensor,
+        heart_rate: Tensor,
+        frame_rate: Tensor,
+        at_sites: bool = False,
+    ) -> Tensor:
+        """Return the velocity.
+
+        Args:
+            z: `(n, frames, 4, grid, grid)`.
+            t: `(n,)` in [0, 1].
+            phase: `(n, frames)` in cycles, NaN where unknown.
+            real: `(n, frames)`, false for padding, which no other frame sees.
+            masks: uint8 `(n, frames, size, size)`; all 255: the null mask.
+            view: `(n,)`, -1 where unknown.
+            first: standardised latent of one frame of the clip, `(n, 4, grid, grid)`, NaN where there is none.
+            first_phase: its phase, `(n,)`, NaN where unknown.
+            lvef: `(n,)` in percent, NaN where unknown, as the rates.
+            heart_rate: `(n,)` in beats per minute.
+            frame_rate: `(n,)` in Hz.
+            at_sites: add the sites' token, one for each block, which is zero in the prior.
+        """
+        n, frames = phase.shape
+        structures = one_hot(masks.flatten(0, 1)).unflatten(0, (n, frames))
+        outlined = (masks != 255).flatten(2).any(2).long()
+        given = first.flatten(1).isfinite().all(1)
+        beside = self.first(_patches(first.nan_to_num(), PATCH)) + self.first_known(given.long()).unsqueeze(1)
+        where = torch.arange(self.position.num_embeddings, device=z.device).expand(n, -1)
+        x = self.latent(_patches(z, PATCH)) + self.structures(_patches(structures, FACTOR * PATCH))
+        x = x + (beside + self.position(where)).unsqueeze(1) + self.mask_known(outlined).unsqueeze(2)
+        scalars = {"lvef": lvef, "heart_rate": heart_rate, "frame_rate": frame_rate}
+        x_motion, c_motion = self.motion(_moving(phase, first_phase, scalars)).chunk(2, -1)
+        x = x + x_motion.unsqueeze(2)
+        c = self.time(_frequencies(t)) + self.view(view + 1)
+        for name, value in scalars.items():
+            c = c + self.known[name](value.isfinite().long())
+        c = c.unsqueeze(1) + c_motion + self.phase_known(phase.isfinite().long())
+        tokens = c.unsqueeze(1).expand(-1, len(self.blocks) + 1, -1, -1)
+        if at_sites:
+            token = self.site(torch.zeros(n, dtype=torch.long, device=z.device))
+            tokens = tokens + token.view(n, -1, 1, self.width)
+        conditions = F.silu(tokens)
+        angle = phase.nan_to_num()
+        for k, block in enumerate(self.blocks):
+            x = block(x, conditions[:, k], angle=angle, seen=real)
+        shift, scale = self.final_modulation(conditions[:, -1]).unsqueeze(2).chunk(2, -1)
+        x = self.final(self.final_norm(x) * (1 + scale) + shift)
+        side = self.grid // PATCH
+        return F.pixel_shuffle(x.transpose(2, 3).reshape(n, frames, -1, side, side), PATCH)
+
+
+def inflate(image: Mapping[str, NDArray[np.floating]], network: VideoTransformer) -> dict[str, NDArray[np.floating]]:
+    """Return a state of `network` whose frames start as the image flow of state `image` would draw each alone.
+
+    Places are interpolated to the network's grid; the image flow's null phase stands for every phase.
+    """
+    own: dict[str, NDArray[np.floating]] = {n: t.numpy().copy() for n, t in network.state_dict().items()}
+    for name, array in image.items():
+        if name in own and own[name].shape == array.shape:
+            own[name] = np.asarray(array, np.float32)
+    places = torch.from_numpy(np.asarray(image["position.weight"], np.float32))
+    side, wanted = math.isqrt(len(places)), network.grid // PATCH
+    square = F.interpolate(places.T.reshape(1, -1, side, side), size=(wanted, wanted), mode="bicubic")
+    own["position.weight"] = square.flatten(2)[0].T.contiguous().numpy()
+    own["phase_known.weight"] = np.repeat(np.asarray(image["phase.weight"], np.float32)[:1], 2, 0)
+    return own
+
+
+def _patches(x: Tensor, side: int) -> Tensor:
+    """Turn `(..., channels, h, w)` into `(..., places, channels * side²)`."""
+    return F.pixel_unshuffle(x, side).flatten(-2).transpose(-1, -2)
+
+
+def _moving(phase: Tensor, first_phase: Tensor, scalars: Mapping[str, Tensor]) -> Tensor:
+    """Return what moves a frame: harmonics of its phase and of the first frame's, scalars; unknown is 0.
+
+    `(n, frames, 4 * HARMONICS + 3)`.
+    """
+    n, frames = phase.shape
+    levels = [((value - _SCALE[name][0]) / _SCALE[name][1]).nan_to_num() for name, value in scalars.items()]
+    once = torch.cat([_harmonics(first_phase), torch.stack(levels, -1)], -1)
+    return torch.cat([_harmonics(phase), once.unsqueeze(1).expand(n, frames, -1)], -1)
+
+
+def _harmonics(phase: Tensor) -> Tensor:
+    """Return sines and cosines of whole multiples of a phase in cycles, `(..., 2 * HARMONICS)`; 0 where unknown."""
+    angle = 2 * math.pi * phase.unsqueeze(-1) * torch.arange(1, HARMONICS + 1, device=phase.device)
+    return torch.cat([angle.cos(), angle.sin()], -1).nan_to_num()
+
+
+def _turned(x: Tensor, angle: Tensor) -> Tensor:
+    """Turn pairs of `(n, a, heads, b, d)` by 0, 0, 1, 1, 2, 2, ... times the `angle` `(n, b)` in cycles."""
+    pairs = x.shape[-1] // 2
+    times = torch.arange(pairs, device=x.device) // 2
+    by = 2 * math.pi * angle[:, None, None, :, None] * times
+    one, other = x.chunk(2, -1)
+    cosine, sine = by.cos().to(x.dtype), by.sin().to(x.dtype)
+    return torch.cat([one * cosine - other * sine, one * sine + other * cosine], -1)
+
+
+def _frequencies(t: Tensor) -> Tensor:
+    """Return 64 sines and cosines of `t` in [0, 1] (Vaswani et al. 2017), `(n, 64)`."""
+    f = torch.exp(-math.log(1000.0) * torch.arange(32, device=t.device) / 32)
+    angles = 1000.0 * t.unsqueeze(1) * f
+    return torch.cat([angles.cos(), angles.sin()], 1)
