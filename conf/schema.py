@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from conf.bounds import at_least, inside
+from conf.experts import Experts
+
 MISSING: Any = "???"  # a value that somebody must give: Hydra's own mark
 BACKENDS = ("in-process", "simulation")
 TASKS = ("segmentation", "recognition")
+MINDED = ("balanced", "reweighed", "dro")
 ROBUST = ("median", "trimmed_mean", "krum")
 ADAPTIVE = ("fedadam", "fedyogi")
 STRATEGIES = ("fedavg", *ROBUST, *ADAPTIVE)
@@ -47,8 +51,8 @@ class Budget:
     views_share: float = 0.1
 
     def __post_init__(self) -> None:
-        _inside("epsilon", self.epsilon, 0, math.inf)
-        _inside("delta", self.delta, 0, 1)
+        inside("epsilon", self.epsilon, 0, math.inf)
+        inside("delta", self.delta, 0, 1)
         if not 0 <= self.views_share < 1:
             raise ValueError(f"views_share={self.views_share} must be at least 0 and below 1")
 
@@ -77,7 +81,7 @@ class Classes:
             raise ValueError(f"released={list(self.released)} must be some of names={list(self.names)}")
         if self.of == "view" and len(self.names) != PLACES:
             raise ValueError(f"names={list(self.names)} of views must be {PLACES}: the places of the public prior")
-        _at_least("frames", self.frames, 0)
+        at_least("frames", self.frames, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +130,8 @@ class Training:
         clip_norm: bound on the norm of one subject's gradient.
         draws: frames of a drawn subject, whose mean gradient is its contribution.
         learning_rate: step size of the noised steps.
+        weigh_by: column of the cohort whose groups weigh differently, "" for none, and
+        weights: group → weight of its subjects in 0.2..5, declared here and never counted among patients; others 1.
     """
 
     exchanges: int = 4
@@ -134,13 +140,20 @@ class Training:
     clip_norm: float = 1.0
     draws: int = 4
     learning_rate: float = 1e-3
+    weigh_by: str = ""
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if bool(self.weigh_by) != bool(self.weights):
+            raise ValueError(f"weigh_by={self.weigh_by!r} and weights={self.weights} need each other")
+        for word, weight in self.weights.items():
+            if not isinstance(weight, int | float) or not 0.2 <= weight <= 5:
+                raise ValueError(f"weights: {weight} of {word!r} must be in 0.2..5")
         for name in ("exchanges", "steps", "draws"):
-            _at_least(name, getattr(self, name), 1)
-        _inside("sampling_rate", self.sampling_rate, 0, 1, closed=True)
+            at_least(name, getattr(self, name), 1)
+        inside("sampling_rate", self.sampling_rate, 0, 1, closed=True)
         for name in ("clip_norm", "learning_rate"):
-            _inside(name, getattr(self, name), 0, math.inf)
+            inside(name, getattr(self, name), 0, math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +183,9 @@ class Aggregation:
             raise ValueError(f"strategy={self.strategy!r} must be one of {', '.join(STRATEGIES)}{hint}")
         if not 0 <= self.proximal <= 1000:
             raise ValueError(f"proximal={self.proximal} must be in 0..1000")
-        _at_least("tolerated", self.tolerated, 1)
+        at_least("tolerated", self.tolerated, 1)
         for name in ("learning_rate", "adaptive_rate"):
-            _inside(name, getattr(self, name), 0, 10, closed=True)
+            inside(name, getattr(self, name), 0, 10, closed=True)
         if not 0 <= self.average < 1:
             raise ValueError(f"average={self.average} must be at least 0 and below 1")
 
@@ -203,11 +216,32 @@ class Release:
     least_view_probability: float = 0.1
 
     def __post_init__(self) -> None:
-        _at_least("subjects", self.subjects, 1)
-        _at_least("candidates", self.candidates, self.subjects)
-        _inside("similarity", self.similarity, 0, 1, closed=True)
+        at_least("subjects", self.subjects, 1)
+        at_least("candidates", self.candidates, self.subjects)
+        inside("similarity", self.similarity, 0, 1, closed=True)
         if not 0 <= self.least_view_probability < 1:
             raise ValueError(f"least_view_probability={self.least_view_probability} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minding:
+    """Which groups the arms that are trained on real studies without privacy mind.
+
+    Attributes:
+        by: column of the cohort; "" for none.
+        method: balanced draws, losses reweighed by what is rare, or Group DRO (`learning.fairness`).
+        rate: of Group DRO, how fast a group with a higher loss gains weight, at least 0.
+    """
+
+    by: str = ""
+    method: str = "balanced"
+    rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.method not in MINDED:
+            raise ValueError(f"method={self.method!r} must be one of {', '.join(MINDED)}")
+        if not 0 <= self.rate < math.inf:
+            raise ValueError(f"rate={self.rate} must be at least 0 and finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,15 +254,28 @@ class Assessment:
         exchanges: of that reference; each takes its share of the task's steps at every site.
         personal: of that reference, weights whose names begin so stay at their site, as a head may; "" for none.
         tasks: which of segmentation and recognition are measured; without outlines there is nothing to segment.
+        groups: column of the cohort → its words or bands of numbers (`40-64`) by which scores are told apart as well,
+            wherever a site's policy lists them too; where it lists any, the site is a group itself.
+        minding: whom the arms that are trained on real studies mind.
     """
 
     federated: bool = True
     exchanges: int = 3
     personal: str = ""
     tasks: tuple[str, ...] = TASKS
+    groups: dict[str, Any] = field(default_factory=dict)
+    minding: Minding = field(default_factory=Minding)
 
     def __post_init__(self) -> None:
-        _at_least("exchanges", self.exchanges, 1)
+        at_least("exchanges", self.exchanges, 1)
+        for column, words in self.groups.items():
+            if column == "site" or isinstance(words, str) or not words:
+                hint = ": sites are groups anyway" if column == "site" else ""
+                raise ValueError(f"groups.{column}={words} must be a list of words of a column of the cohort{hint}")
+        if self.minding.by and self.minding.by not in self.groups:
+            raise ValueError(
+                f"minding.by={self.minding.by} must be one of groups={sorted(self.groups)}, which say its words"
+            )
         if not set(self.tasks) <= set(TASKS):
             raise ValueError(f"tasks={list(self.tasks)} must be some of {', '.join(TASKS)}")
 
@@ -248,6 +295,8 @@ class Experiment:
         sites: who takes part.
         budget: what a patient may cost.
         train_views, train_generator: how sites train.
+        train_expert, train_fusion: how a site trains its own expert, and all sites the heads between experts.
+        experts: who trains an expert on words of its own; by default nobody.
         aggregation: how the coordinator joins what they changed.
         release: what leaves.
         assess: what is measured.
@@ -275,6 +324,9 @@ class Experiment:
     budget: Budget = field(default_factory=Budget)
     train_views: Training = field(default_factory=Training)
     train_generator: Training = field(default_factory=Training)
+    train_expert: Training = field(default_factory=Training)
+    train_fusion: Training = field(default_factory=Training)
+    experts: Experts = field(default_factory=Experts)
     aggregation: Aggregation = field(default_factory=Aggregation)
     release: Release = field(default_factory=Release)
     assess: Assessment = field(default_factory=Assessment)
@@ -287,8 +339,8 @@ class Experiment:
     limits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _at_least("seed", self.seed, 0)
-        _at_least("threads", self.threads, 1)
+        at_least("seed", self.seed, 0)
+        at_least("threads", self.threads, 1)
         if self.size < 16 or self.size % 8:
             raise ValueError(f"size={self.size} must be a multiple of 8 and at least 16")
         if self.backend not in BACKENDS:
@@ -299,20 +351,9 @@ class Experiment:
                 f"aggregation.strategy={self.aggregation.strategy} bears {self.aggregation.tolerated} hostile of at "
                 f"least {least} sites, but sites.quorum={self.sites.quorum}"
             )
+        self.experts.require(self.sites, self.classes, self.budget)
         if self.release.lane is Lane.FORMAL and self.settings_from is not Origin.PUBLIC:
             raise ValueError(
                 f"settings_from={self.settings_from}: no ε covers a choice of settings that was made on patients; "
                 "take settings found in public, or release.lane=EMPIRICAL"
             )
-
-
-def _inside(name: str, value: float, low: float, high: float, *, closed: bool = False) -> None:
-    """Refuse a value outside the open interval; `closed` includes `high`."""
-    if not (low < value < high or (closed and value == high)):
-        bound = f"above {low:g}" + (f" and {'at most' if closed else 'below'} {high:g}" if high < math.inf else "")
-        raise ValueError(f"{name}={value} must be {bound}{'' if high < math.inf else ' and finite'}")
-
-
-def _at_least(name: str, value: int, bound: int) -> None:
-    if value < bound:
-        raise ValueError(f"{name}={value} must be at least {bound}")

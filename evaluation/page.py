@@ -131,6 +131,11 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <section class="keep"><h3>Compared, patient by patient</h3>
 <figure>{{ differences | safe }}</figure></section>
 {% endif %}
+{% if heard %}
+<h3>Who decided</h3>
+<p>Each site has an expert of its own, and every decision says how much it rests on each. On average over the test patients of a site:</p>
+<ul>{% for line in heard %}<li>{{ line }}</li>{% endfor %}</ul>
+{% endif %}
 {% if p.utility %}
 <div class="scroll"><table>
 <thead><tr><th>Task and metric</th><th>Trained on</th><th class="number">Score</th><th class="number">Interval</th><th class="number">Patients</th><th class="number">Seeds</th></tr></thead>

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohorts.study import STRUCTURES
-from evaluation import plots, words
+from evaluation import heard, plots, words
 from evaluation.evidence import Verdict
 from evaluation.page import PAGE
 from evaluation.plots import Row
@@ -120,6 +120,7 @@ def draw(
         stays_at_site=stays_at_site,
         utility=_utility(predicate.utility),
         differences=_differences(predicate),
+        heard=heard.lines(predicate.utility),
         audits=[
             (audit, _rates(predicate, audit, f"audit-{i}"), _powers(predicate, audit))
             for i, audit in enumerate(predicate.audits)
@@ -199,7 +200,7 @@ def _utility(results: Sequence[Utility]) -> str:
     groups: dict[str, list[Row]] = {}
     for result in results:
         details = any(t == result.task and result.metric.startswith(f"{m}_") for t, m in metrics)
-        if result.estimate is None or result.ci is None or details:
+        if result.estimate is None or result.ci is None or details or heard.is_weight(result.metric):
             continue
         label, tone = _arm(result.arm), ARMS.get(result.arm, ("", "real"))[1]
         note = f"{_score(result.estimate)}  ({_score(result.ci[0])} to {_score(result.ci[1])})"

@@ -83,10 +83,13 @@ def own_cohorts(experiment: "Experiment") -> dict[str, Any]:
 def _phantoms(experiment: "Experiment", reader: str, folders: list[Path]) -> list[tuple[dict[str, Any], int]]:
     del reader
     cohort = dataclasses.asdict(experiment.cohort)
-    return [
-        ({**cohort, "site": folder.name, "seed": cohort["seed"] + k, "size": experiment.size}, cohort["subjects"])
-        for k, folder in enumerate(folders)
-    ]
+    found = []
+    for k, folder in enumerate(folders):
+        own = {**cohort, "site": folder.name, "seed": cohort["seed"] + k, "size": experiment.size}
+        if names := experiment.experts.words.get(folder.name):  # what a site has no word for, it does not film
+            own["views"] = list(names)
+        found.append((own, cohort["subjects"]))
+    return found
 
 
 def _files(experiment: "Experiment", reader: str, folders: list[Path]) -> list[tuple[dict[str, Any], int]]:
@@ -144,7 +147,9 @@ def _policy(experiment: "Experiment") -> "Policy":
     from privacy.attacks import ATTACKS
     from synthesis.generators import GENERATORS
 
-    plans = (experiment.train_views, experiment.train_generator)
+    fused = (experiment.train_expert, experiment.train_fusion) if experiment.experts.words else ()
+    plans = (experiment.train_views, experiment.train_generator, *fused)
+    told = {p.weigh_by: tuple(p.weights) for p in plans if p.weigh_by} | dict(experiment.assess.groups)
     steps = max(*(p.exchanges * p.steps for p in plans), experiment.segmentation.steps)
     return Policy(
         epsilon_cap=experiment.budget.epsilon,
@@ -153,9 +158,12 @@ def _policy(experiment: "Experiment") -> "Policy":
         max_sampling_rate=max(p.sampling_rate for p in plans),
         max_clip_norm=max(p.clip_norm for p in plans),
         max_steps=steps,
-        learners=(LEARNERS.name_of(experiment.views), "segmenter"),
+        learners=(LEARNERS.name_of(experiment.views), "segmenter", *(("expert", "fused_experts") if fused else ())),
         generators=(GENERATORS.name_of(experiment.generator),),
-        tasks=tuple(TASKS.name_of(task) for task in (experiment.segmentation, experiment.recognition)),
+        tasks=(
+            *(TASKS.name_of(task) for task in (experiment.segmentation, experiment.recognition)),
+            *(("expert_fusion",) if fused else ()),
+        ),
         attacks=(ATTACKS.name_of(experiment.disclosure),),
         allow_scores=True,
         min_cell=10,
@@ -163,4 +171,5 @@ def _policy(experiment: "Experiment") -> "Policy":
         allow_empirical=experiment.release.lane == "EMPIRICAL",
         seconds_per_message=3600,
         code=(INSTALLED,),
+        groups=told,
     )

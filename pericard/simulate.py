@@ -152,17 +152,21 @@ def _show(out: Path, *, as_json: bool) -> int:
             "rules": predicate["policy"]["evaluated_rules"],
             "findings": predicate["findings"],
             "utility": predicate["utility"],
+            "fairness": predicate.get("fairness", []),
         }
         sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     else:
         from rich.console import Console
 
+        from evaluation.heard import lines
         from evaluation.report import findings_table
         from evaluation.schema import decode
         from evaluation.statement import Predicate
 
-        console = Console()
-        console.print(findings_table(decode(Predicate, predicate, "predicate")))
+        console, told = Console(), decode(Predicate, predicate, "predicate")
+        console.print(findings_table(told))
+        for line in lines(told.utility):
+            console.print(line, highlight=False)
         console.print(f"report       {out / 'report.html'}\ncertificate  {out / 'certificate.json'}", highlight=False)
         console.print(f"check it     pericard verify {out}", highlight=False)
     return Exit[predicate["verdict"]]

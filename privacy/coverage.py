@@ -60,6 +60,21 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
     "autoencoder.private": ("autoencoder trained on patients", Reads.MEMBERS, Cost.BLOCKS, "use the public prior"),
     "train.views": ("view classifier, noisy gradient steps", Reads.MEMBERS, Cost.CHARGED, "ledger, before the first"),
     "train.generator": ("generator, noisy gradient steps", Reads.MEMBERS, Cost.CHARGED, "ledger, before the first"),
+    "tutor.public": (
+        "first weights of experts, of the heads between them, and neural means", Reads.NOBODY, Cost.FREE,
+        "public simulator",
+    ),
+    "train.expert": (
+        "a site's own expert, noisy gradient steps", Reads.MEMBERS, Cost.CHARGED,
+        "ledger of that site alone, before the first; frozen afterwards",
+    ),
+    "train.fusion": (
+        "heads between frozen experts, noisy gradient steps", Reads.MEMBERS, Cost.CHARGED,
+        "ledger, before the first; what experts see in a picture stays at its site",
+    ),
+    "expert.older": (
+        "an expert of an earlier campaign", Reads.NOBODY, Cost.FREE, "charged then, by its site; bytes by digest",
+    ),
     "train.exact": ("a generator or classifier of the release without noise", Reads.MEMBERS, Cost.BLOCKS, "add noise"),
     "aggregate.public": ("joining the changes of sites", Reads.NOBODY, Cost.FREE, "noised arrays alone, equal weight"),
     "aggregate.reported": (

@@ -131,6 +131,13 @@ class State:
         names = json.loads(admitted.read_text(encoding="utf-8")) if admitted else self.greetings
         return {name: self.greetings[name][0] for name in self.greetings if name in names}
 
+    def asked(self, settings: Mapping[str, Any]) -> tuple[dict[str, int], int]:
+        """Return name → node of the sites that a training asks (`only`, else all), and how many must answer."""
+        if "only" not in settings:
+            return self.sites, self.campaign.quorum
+        only = settings["only"]
+        return {name: node for name, node in self.sites.items() if name in only}, min(self.campaign.quorum, len(only))
+
     def output(self, stage: str, file: str) -> Path:
         """Return a file of a finished stage; raises `ValueError` if there is none."""
         path = _folder(self.campaign, stage) / file
@@ -197,6 +204,18 @@ def resumed(out: Path) -> Campaign | None:
     if not path.exists():
         return None
     return replace(Campaign.parse(path.read_text(encoding="utf-8")), out=str(out))
+
+
+def finished_stage(out: Path, stage: str) -> Path:
+    """Return the folder of a stage that a campaign in `out` finished.
+
+    Raises:
+        ValueError: if there is none, or its files were changed since; names the folder or the file.
+    """
+    for folder in sorted((out / "campaign").glob(f"*-{stage}")):
+        if folder.name.partition("-")[2] == stage and _finished(folder):
+            return folder
+    raise ValueError(f"{out} holds no campaign that finished its stage {stage!r}")
 
 
 def running(root: Path) -> bool:

@@ -3,21 +3,25 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evaluation import heard
 from evaluation.evidence import Finding
 from evaluation.policy import Lane
-from evaluation.predicate import Audit, Filter, Utility
+from evaluation.predicate import Audit, Fairness, Filter, Group, Utility
+from evaluation.tasks.expert_fusion import WEIGHT
 from privacy.estimate import Estimate
 from server.campaign import State
 from server.stages.screen import SCREENED
 from server.stages.utility import FEDERATED, LOCAL, PHANTOM, RELEASE, SCORES
 
 TASKS = {"segmentation": "utility.segmentation", "recognition": "utility.view"}  # stage of a task and its rule
+EXPERTS = "experts"  # stage of the task that only campaigns with experts have
 ARMS = {RELEASE: "release", PHANTOM: "phantom", FEDERATED: "real_federated", LOCAL: "real_local"}
 
 
 def utility_findings(state: State) -> Iterator[Finding]:
     """Yield, per task, release minus real and release minus phantom: paired by patient, pooled over sites."""
-    for stage, metric in TASKS.items():
+    fused = {EXPERTS: "utility.experts"} if EXPERTS in _ran(state) else {}
+    for stage, metric in {**TASKS, **fused}.items():
         if stage not in _ran(state):
             for name in (metric, f"{metric}_gain"):
                 yield Finding(metric=name, estimate=None, how=f"the experiment leaves {stage} out")
@@ -38,6 +42,8 @@ def utility_section(state: State) -> Iterator[Utility]:
         scores = state.read_json(stage, SCORES)
         for arm in (a for a in ARMS if a in scores["arms"]):
             for metric, cell in scores["arms"][arm].items():
+                if metric.startswith(WEIGHT):
+                    continue  # whom each site's patients heard says more than a mean over sites
                 yield Utility(
                     task=scores["task"],
                     arm=ARMS[arm],
@@ -48,12 +54,45 @@ def utility_section(state: State) -> Iterator[Utility]:
                     ci=(cell["low"], cell["high"]),
                     test="patients pooled over sites, 95 % interval",
                 )
+        yield from _heard(scores)
+
+
+def _heard(scores: Mapping[str, Any]) -> Iterator[Utility]:
+    for site, experts in scores.get("heard", {}).items():
+        for expert, cell in experts.items():
+            yield Utility(
+                task=scores["task"],
+                arm=ARMS[FEDERATED],
+                metric=heard.metric(expert, site),
+                n_patients=cell["n"],
+                n_seeds=1,
+                estimate=cell["value"],
+                ci=(cell["low"], cell["high"]),
+                test="patients of one site, 95 % interval",
+            )
+
+
+def fairness_section(state: State) -> Iterator[Fairness]:
+    """Yield, per task, column and arm, which group fares worst in the task's own metric, and by how much."""
+    for stage in _ran(state):
+        scores = state.read_json(stage, SCORES)
+        metric = scores["primary"]
+        for arm in (a for a in ARMS if a in scores.get("groups", {})):
+            for column, cells in scores["groups"][arm].items():
+                known = {word: cell[metric] for word, cell in cells.items() if metric in cell}
+                groups = [
+                    Group(group=word, n_patients=c["n"], estimate=c["value"], ci=(c["low"], c["high"]))
+                    for word, c in known.items()
+                ]
+                found = Fairness.among(groups, task=scores["task"], arm=ARMS[arm], metric=metric, by=column)
+                if found is not None:
+                    yield found
 
 
 def _ran(state: State) -> list[str]:
     """Return the tasks that this campaign measured."""
     planned = {stage.name for stage in state.campaign.stages}
-    return [stage for stage in TASKS if stage in planned]
+    return [stage for stage in (*TASKS, EXPERTS) if stage in planned]
 
 
 def attack_section(state: State) -> Audit:

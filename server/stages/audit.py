@@ -27,19 +27,21 @@ def run(state: State) -> None:
     told: dict[str, Any] = dict(state.stage.settings)
     delta, trainings = state.campaign.delta, told["trainings"]
     # All bounds hold together: the significance is shared by every training, site and statistic.
-    significance = SIGNIFICANCE / (len(trainings) * len(state.sites) * len(STATISTICS))
+    settings = {stage.name: stage.settings for stage in state.campaign.stages}
+    asked = {stage: state.asked(settings[stage]) for stage in trainings}
+    significance = SIGNIFICANCE / (sum(len(sites) for sites, _ in asked.values()) * len(STATISTICS))
     records = []
     for done, (stage, document) in enumerate(sorted(trainings.items())):
         state.tell(done / len(trainings), f"canaries of {stage}")
         plan = plan_from_json(document)
         if not isinstance(plan, DpPlan):
             raise TypeError(f"stage {stage!r}: {type(plan).__name__} is no plan to train by")
-        rounds = next(s.settings["rounds"] for s in state.campaign.stages if s.name == stage)
+        rounds, (sites, quorum) = settings[stage]["rounds"], asked[stage]
         answers: Answers[Guessed] = ask(
             state.grid,
-            state.sites,
+            sites,
             lambda _, stage=stage, rounds=rounds: Guess(run=state.campaign.run, stage=stage, rounds=rounds),  # type: ignore[misc]
-            quorum=state.campaign.quorum,
+            quorum=quorum,
             seconds=state.campaign.seconds,
         )
         claimed = epsilon([plan], delta)

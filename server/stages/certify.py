@@ -34,7 +34,7 @@ from learning.messages import Sign
 from learning.messages import Signature as Countersignature
 from privacy.estimate import Estimate
 from server.campaign import State
-from server.evidence import attack_section, filter_section, utility_findings, utility_section
+from server.evidence import attack_section, fairness_section, filter_section, utility_findings, utility_section
 from server.rounds import Answers, ask
 from server.stages.audit import RECORD as AUDITED
 from server.stages.sample import PHANTOMS
@@ -121,6 +121,7 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
         filter=filter_section(state, lane),
         audits=(attack_section(state),),
         utility=tuple(utility_section(state)),
+        fairness=tuple(fairness_section(state)),
         repro=collect(
             seeds={"public": state.campaign.seed},
             config_digest=state.campaign.experiment_digest,
@@ -159,6 +160,15 @@ def _steps(state: State) -> list[str]:
         "statistics.declared", "report.phantom", "failures", "audit.layer",
     ]  # fmt: skip
     steps.append("hyperparameters.public" if _settings_are_public(state) else "hyperparameters.private")
+    if "fusion" in stages:
+        steps += ["tutor.public", "train.fusion"]
+        steps += sorted(
+            {
+                {"arrive": "train.expert", "takeover": "expert.older"}[s.do]
+                for s in state.campaign.stages
+                if s.do in ("arrive", "takeover")
+            }
+        )
     if stages["autoencoder"]["uses"]:
         steps.append("prior.public")
     if "reference" in stages:

@@ -2,6 +2,7 @@
 
 Settings:
     plans: every plan of the whole campaign, as JSON.
+    of: purpose of a plan → the sites that are charged for it; absent where all are.
 
 Writes `sites.json`: per admitted site its declared size, public key and receipt; and who refused, with which code, in
 `refused.json`.
@@ -17,17 +18,22 @@ def run(state: State) -> None:
     from evaluation.provenance import code_digest
 
     campaign = state.campaign
-    request = Reserve(
-        run=campaign.run,
-        code_digest=code_digest(),
-        experiment_digest=campaign.experiment_digest,
-        plans=tuple(state.stage.settings["plans"]),
-        delta=campaign.delta,
-    )
+    code, told = code_digest(), state.stage.settings
+    of = told.get("of", {})
+
+    def request(site: str) -> Reserve:
+        return Reserve(
+            run=campaign.run,
+            code_digest=code,
+            experiment_digest=campaign.experiment_digest,
+            plans=tuple(plan for plan in told["plans"] if site in of.get(plan["purpose"], [site])),
+            delta=campaign.delta,
+        )
+
     answers: Answers[Reserved] = ask(
         state.grid,
         {name: node for name, (node, _) in state.greetings.items()},
-        lambda _: request,
+        request,
         quorum=campaign.quorum,
         seconds=campaign.seconds,
     )

@@ -3,22 +3,28 @@
 Settings:
     kind, name, config: which part ("learner" or "generator").
     prior: the public prior its weights start from, "" for none (a generator's config says that itself).
+    start: stage and file of all weights to start from, those that are not trained included; absent for none.
+    only: the sites that train; absent for all.
     plan: the reserved DP plan as JSON, or null for the reference arm, which sites must allow.
     rounds, steps: exchanges, and local steps in each; with a plan, rounds · steps are the plan's steps.
     batch_size, learning_rate: local; `batch_size` counts without a plan only.
     personal: weights whose names begin so are each site's own; "" for none.
     public: whether simulated people can tell how well the weights do: not where classes are something else than views.
+    people: the views of those people; absent for the apical ones.
     server_learning_rate, average: of `conf.schema.Aggregation`.
     aggregation: the other settings of that step, where they are not its defaults.
+    minds: which groups of subjects the sites mind (`learning.messages.Train`); absent for none.
 
 Writes `weights.safetensors` (what is trainable and not personal) and `round.json` (who took part in which exchange,
 who stood apart).
 """
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
 from cohorts.frames import Frames
+from cohorts.study import View
 from conf.schema import Aggregation
 from learning import arrays
 from learning.messages import Train
@@ -44,6 +50,11 @@ def run(state: State) -> None:
         )
     seed = state.campaign.seed
     learner = build(told["kind"], told["name"], told["config"], seed=seed, prior=told["prior"])
+    frozen: Weights = {}
+    if told.get("start"):
+        arrays.load_state(learner.module, arrays.read(state.output(*told["start"])))
+        frozen = arrays.frozen(learner.module)
+    sites, quorum = state.asked(told)
     own = told.get("personal", "")
     shared = {n: a for n, a in arrays.trainable(learner.module).items() if not (own and n.startswith(own))}
     if own and not 0 < len(shared) < len(arrays.trainable(learner.module)):
@@ -70,16 +81,17 @@ def run(state: State) -> None:
             personal=own,
             seed=seed,
             arrays=weights,
-            frozen={},
+            frozen=frozen,
+            minds=told.get("minds", {}),
         )
 
     end = federate(
         state.grid,
-        state.sites,
+        sites,
         shared,
         request,
         rounds=rounds,
-        quorum=state.campaign.quorum,
+        quorum=quorum,
         seconds=state.campaign.seconds,
         step=step,
         folder=state.folder,
@@ -87,7 +99,7 @@ def run(state: State) -> None:
             state.folder.parent,
             state.stage.name,
             learner,
-            _people(state) if told.get("public") else None,
+            _people(state, told.get("people")) if told.get("public") else None,
             spending(plan, told["steps"], state.campaign.delta),
         ),
         progress=lambda done, words: state.tell(done / rounds, f"exchange {ceil(done)} of {rounds}, {words}"),
@@ -95,8 +107,9 @@ def run(state: State) -> None:
     arrays.write(state.folder / WEIGHTS, end.kept)
 
 
-def _people(state: State) -> Frames:
+def _people(state: State, views: Sequence[str] | None) -> Frames:
     """Return simulated people whom no training sees: another seed names them."""
-    from cohorts.phantom.simulate import stills
+    from cohorts.phantom.simulate import APICAL, stills
 
-    return stills(PEOPLE, seed=state.campaign.seed + PEOPLE_SEED, size=state.campaign.size)
+    seen = APICAL if views is None else [View(view) for view in views]
+    return stills(PEOPLE, seed=state.campaign.seed + PEOPLE_SEED, size=state.campaign.size, views=seen)

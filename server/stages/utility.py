@@ -5,14 +5,17 @@ Settings:
     screened: the stage that released.
     federated: the stage that trained the same network in common on real members, or "" for none; and
     federated_part: {kind, name, config, prior} of what that stage trained.
+    start: stage and file of the weights that no arm trains, such as experts; absent where all are trained.
+    groups: column → words by which scores are told apart; minds: whom the sites' own arms mind; absent for none.
 
 Arms: "release" and "phantom" are trained here; "federated" comes from its stage; each site trains "local" on its own
 members. All are tested on test subjects, who were in no training. Writes `scores.json`: per metric and arm the
-pooled estimate, and the paired differences release minus arm.
+pooled estimate, and the paired differences release minus arm; of experts also who was heard at which site;
+and by arm, column and group of subjects the estimates of the groups, of which the sites that tell any apart are some.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cohorts import frames as table
 from learning import arrays
@@ -22,8 +25,14 @@ from server.stages.sample import PHANTOMS
 from server.stages.screen import RELEASED
 from server.stages.train import WEIGHTS
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from learning.messages import Scores
+
 SCORES = "scores.json"
 RELEASE, PHANTOM, FEDERATED, LOCAL = "release", "phantom", "federated", "local"
+SITE = "site"  # the group of those who were seen at one site
 
 
 def run(state: State) -> None:
@@ -35,9 +44,10 @@ def run(state: State) -> None:
 
     told: dict[str, Any] = dict(state.stage.settings)
     task = TASKS[told["task"]](**told["config"])
-    arms = {}
+    arms, frozen = {}, _frozen(state, task.learner().module)
     for k, (arm, file) in enumerate(((RELEASE, RELEASED), (PHANTOM, PHANTOMS))):
         learner = task.learner()
+        arrays.load_frozen(learner.module, frozen)
         fit(
             learner,
             table.read(state.output(told["screened"], file)),
@@ -59,6 +69,9 @@ def run(state: State) -> None:
         seed=state.campaign.seed,
         personal=_personal(state) and told["federated"],
         arms=arms,
+        frozen=frozen,
+        groups=told.get("groups", {}),
+        minds=told.get("minds", {}),
     )
     state.tell(0.5, "each site trains on its own and tests all arms")
     answers: Answers[Scores] = ask(
@@ -78,8 +91,29 @@ def run(state: State) -> None:
             "sites": list(answers.replies),
             "arms": {arm: _pooled([r.scores[arm] for r in replies]) for arm in names},
             "gains": {arm: _pooled([_gain(r.differences, arm) for r in replies]) for arm in names if arm != RELEASE},
+            **({"groups": {arm: _by_group(answers.replies, arm) for arm in names}} if told.get("groups") else {}),
+            **_heard({site: reply.scores.get(FEDERATED, {}) for site, reply in answers.replies.items()}),
         },
     )
+
+
+def _frozen(state: State, module: "Module") -> arrays.Arrays:
+    """Return the weights of `module` that are not trained, where another stage has them."""
+    if (start := state.stage.settings.get("start")) is None:
+        return {}
+    whole = arrays.read(state.output(*start))
+    return {name: whole[name].astype("float32") for name in arrays.frozen(module)}
+
+
+def _heard(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return, by site, how much each expert is heard about its patients; nothing where there are no experts."""
+    from evaluation.tasks.expert_fusion import WEIGHT
+
+    found = {
+        site: {name.removeprefix(WEIGHT): cell for name, cell in _pooled([own]).items() if name.startswith(WEIGHT)}
+        for site, own in scores.items()
+    }
+    return {"heard": found} if any(found.values()) else {}
 
 
 def _federated(state: State) -> arrays.Arrays:
@@ -89,6 +123,8 @@ def _federated(state: State) -> arrays.Arrays:
     part = state.stage.settings["federated_part"]
     learner = build(part["kind"], part["name"], part["config"], seed=state.campaign.seed, prior=part["prior"])
     trained = arrays.read(state.output(state.stage.settings["federated"], WEIGHTS))
+    if "start" in state.stage.settings:
+        return {name: array.astype("float32") for name, array in trained.items()}
     own = _personal(state)
     arrays.load(learner.module, {**arrays.trainable(learner.module), **trained})
     return {n: a for n, a in arrays.state(learner.module).items() if not (own and n.startswith(own))}
@@ -107,6 +143,17 @@ def _gain(differences: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = differences[RELEASE][arm]
         return found
     return {metric: {**cell, "mean": -cell["mean"]} for metric, cell in differences[arm][RELEASE].items()}
+
+
+def _by_group(replies: Mapping[str, "Scores"], arm: str) -> dict[str, dict[str, Any]]:
+    """Return column → group → metric → estimate of one arm, pooled over the sites that say it."""
+    said = {site: reply.groups[arm] for site, reply in replies.items() if reply.groups.get(arm)}
+    words = sorted({(column, word) for own in said.values() for column, cells in own.items() for word in cells})
+    found: dict[str, dict[str, Any]] = {column: {} for column, _ in words}
+    for column, word in words:
+        parts = [own[column][word] for own in said.values() if word in own.get(column, {})]
+        found[column][word] = _pooled(parts)
+    return {**found, **({SITE: {site: _pooled([replies[site].scores[arm]]) for site in said}} if said else {})}
 
 
 def _pooled(parts: list[Mapping[str, Any]]) -> dict[str, Any]:
