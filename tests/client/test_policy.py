@@ -44,6 +44,11 @@ def test_a_site_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_site_file(site.folder / "site.yaml") == site.file
 
 
+def test_a_site_file_from_before_there_were_groups_tells_none_apart(tmp_path: Path) -> None:
+    path = changed(hospital(tmp_path, groups={"sex": ("female", "male")}).folder, "policy", "groups", value=None)
+    assert read_site_file(path).policy == policy(groups={})
+
+
 def changed(folder: Path, *path: str, value: Any) -> Path:
     document = yaml.safe_load((folder / "site.yaml").read_text())
     place = document
@@ -66,6 +71,9 @@ def changed(folder: Path, *path: str, value: Any) -> Path:
         (("policy", "epsilon_cap"), -1.0, "epsilon_cap=-1.0 must lie between"),
         (("policy", "epsilon_cap"), float("nan"), "epsilon_cap must be a finite number"),
         (("policy", "delta_cap"), 1.0, "delta_cap=1.0"),
+        (("policy", "groups"), {"sex": ["Jane Doe"]}, "'Jane Doe' of 'sex' must match"),
+        (("policy", "groups"), {"sex": []}, "sex must list different words"),
+        (("policy", "groups"), {"sex": "female"}, "groups.sex must be a list"),
         (("policy", "min_noise_multiplier"), 0.0, "min_noise_multiplier=0.0"),
         (("policy", "max_sampling_rate"), 1.5, "max_sampling_rate=1.5"),
         (("policy", "allow_scores"), "yes please", "allow_scores must be bool"),

@@ -82,3 +82,35 @@ def test_whatever_is_not_declared_public_blocks_the_claim_at_the_certificate_too
     assert [problem.split(":")[0] for problem in formal(certify._steps(SimpleNamespace(campaign=hidden)))] == [
         "hyperparameters.private"
     ]
+
+
+def _settings(campaign, name):
+    return next(s for s in campaign.stages if s.name == name).settings
+
+
+def test_groups_and_whom_arms_mind_reach_the_stages_that_ask_the_sites():
+    told = _campaign("assess.groups={sex:[female,male]}", "assess.minding={by:sex,method:dro}")
+    for name in ("segmentation", "recognition"):
+        assert _settings(told, name)["groups"] == {"sex": ["female", "male"]}
+        assert _settings(told, name)["minds"] == {"by": "sex", "method": "dro", "rate": 0.01}
+    assert _settings(told, "reference")["minds"]["method"] == "dro"
+    assert "minds" not in _settings(told, "views")
+    assert not {"groups", "minds"} & set(_settings(_campaign(), "segmentation"))
+
+
+def test_declared_weights_reach_the_private_training_and_cost_nothing():
+    told = _campaign("train_views.weigh_by=sex", "train_views.weights={male:0.5}")
+    assert _settings(told, "views")["minds"] == {"by": "sex", "weights": {"male": 0.5}}
+    assert _plans(told) == _plans(_campaign())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "assess.groups={sex:female}", "assess.groups={site:[a]}", "assess.minding.by=sex", "train_views.weigh_by=sex",
+        "train_views.weights={f:2}", "assess.minding.method=fair",
+    ],
+)  # fmt: skip
+def test_groups_without_words_and_weights_without_a_column_are_refused(wrong):
+    with pytest.raises(UsageError):
+        _campaign(wrong)
