@@ -14,9 +14,11 @@ from cohorts import frames as table
 from cohorts.phantom.simulate import stills
 from conf.compose import UsageError, compose, to_json
 from evaluation import heard
+from evaluation.envelope import Envelope
 from evaluation.predicate import Utility
 from learning import arrays
 from learning.learners.fused_experts import FusedExperts, put_in
+from pericard.errors import Exit
 from pericard.simulate import groups
 from privacy.mechanism import epsilon, plan_from_json
 from server import experts, frozen, plan
@@ -128,7 +130,8 @@ def test_nothing_of_a_picture_leaves_but_changes_of_heads(joined):
     for site in WORDS:
         answers = sorted((joined / "sites" / site / "outbox" / "run-1").glob("train.fusion.*"))
         assert len(answers) == 2
-        fused = FusedExperts(**_planned(_experiment()).stages[-3].settings["federated_part"]["config"]).build()
+        (told,) = (s.settings for s in _planned(_experiment()).stages if s.name == experts.UTILITY)
+        fused = FusedExperts(**told["federated_part"]["config"]).build()
         shapes = {f"arrays/{n}": a.shape for n, a in arrays.trainable(fused.module).items()}
         for answer in answers:
             assert {n: a.shape for n, a in arrays.read(answer).items()} == shapes
@@ -235,3 +238,25 @@ def test_the_report_says_by_whose_expert_it_was_decided():
         "patients of site-c: decided 0.71 by the expert of site-b, 0.20 by that of site-a, 0.09 by that of site-c",
     )
     assert not heard.is_weight("accuracy")
+
+
+@pytest.mark.slow
+def test_the_experiment_ends_in_a_certificate_that_names_the_experts(tmp_path, capsys):
+    from pericard.cli import run
+
+    quick = (
+        "generator.prior=false", "generator.width=32", "generator.depth=1", "generator.heads=2",
+        "generator.autoencoder_width=8", "generator.sample_steps=2", "views.width=4", "segmentation.width=4",
+        "segmentation.steps=4", "recognition.width=4", "recognition.steps=4", "train_views.exchanges=1",
+        "train_generator.exchanges=1", "release.subjects=4", "release.candidates=12", "assess.exchanges=1", "threads=1",
+        "release.least_view_probability=0.0",
+    )  # fmt: skip
+    out = tmp_path / "out"
+    run(["simulate", "experiment=experts", *SMALL[2:], *quick, "--out", str(out)])
+    assert "by the expert of" in capsys.readouterr().out
+    assert "by the expert of" in (out / "report.html").read_text()
+    payload = Envelope.parse((out / "certificate.json").read_bytes()).payload
+    predicate = json.loads(payload)["predicate"]
+    assert {experts.TRAIN, experts.FUSE} < set(predicate["dp"]["charged_steps"])
+    assert {f["metric"] for f in predicate["findings"]} > {"utility.experts", "utility.experts_gain"}
+    assert run(["verify", str(out)]) == Exit.PASS
