@@ -25,6 +25,7 @@ LVEF_PERCENT = (15.0, 75.0)  # where `spread` asks: from severe failure to the u
 POSSIBLE_LVEF = (5.0, 85.0)
 POSSIBLE_EDV_ML = (30.0, 400.0)
 STYLE = "wide"
+_CHUNK = 16  # people filmed at a time
 _GOLDEN = (5**0.5 - 1) / 2
 _NAME = crc32(b"public shape prior")
 _BODY, _POSE = range(2)
@@ -188,16 +189,36 @@ def as_frames(shapes: Shapes, *, seed: int, first: int = 0) -> Frames:
     Raises:
         ValueError: the shapes hold other moments than end diastole and end systole.
     """
-    n, n_views, frames, size, _ = shapes.masks.shape
-    if frames != 2 or not np.allclose(shapes.phase[:, 1], motion.systole(shapes.heart_rate_bpm)):
-        raise ValueError(f"shapes of {frames} moments are not end diastole and end systole; draw them without phase")
-    rows = n * n_views * 2
+    if shapes.phase.shape[1] != 2 or not np.allclose(shapes.phase[:, 1], motion.systole(shapes.heart_rate_bpm)):
+        raise ValueError("shapes hold other moments than end diastole and end systole; draw them without phase")
+    black = np.zeros_like(shapes.masks)
+    return _frames(black, shapes.masks, shapes.lvef_percent, views=shapes.views, seed=seed, first=first)
+
+
+def stills(lvef_percent: Floats, *, seed: int, size: int = 64, views: Sequence[View] = APICAL) -> Frames:
+    """Return ED and ES of people with these ejection fractions, with the phantom's pictures, as `simulate.stills`."""
+    _require("lvef_percent", lvef_percent, POSSIBLE_LVEF)
+    n = len(lvef_percent)
+    pixels, masks = (np.zeros((n, len(views), 2, size, size), np.uint8) for _ in range(2))
+    for start in range(0, n, _CHUNK):
+        some = np.arange(start, min(start + _CHUNK, n))
+        exam = examinations(lvef_percent[some], seed=seed, first=start)
+        phase = np.stack([np.zeros(len(some)), motion.systole(exam.who.heart_rate_bpm)], axis=1)
+        for j, view in enumerate(views):
+            pixels[some, j], masks[some, j], _ = simulate.film(exam, some.tolist(), view, phase, seed=seed, size=size)
+    return _frames(pixels, masks, lvef_percent, views=views, seed=seed, first=0)
+
+
+def _frames(
+    pixels: NDArray[np.uint8], masks: NDArray[np.uint8], lvef: Floats, *, views: Sequence[View], seed: int, first: int
+) -> Frames:
+    n, n_views, _, size, _ = masks.shape
     return Frames(
-        pixels=np.zeros((rows, size, size), np.uint8),
-        masks=shapes.masks.reshape(rows, size, size),
-        view=np.tile(np.repeat([VIEWS.index(v) for v in shapes.views], 2), n).astype(np.int64),
+        pixels=pixels.reshape(-1, size, size),
+        masks=masks.reshape(-1, size, size),
+        view=np.tile(np.repeat([VIEWS.index(v) for v in views], 2), n).astype(np.int64),
         phase=np.tile([0, 1], n * n_views).astype(np.int64),
-        lvef_percent=np.repeat(shapes.lvef_percent, 2 * n_views),
+        lvef_percent=np.repeat(lvef, 2 * n_views).astype(np.float32),
         subject=np.repeat(np.arange(n), 2 * n_views).astype(np.int64),
         subjects=tuple(SubjectKey(simulate.subject_name("shape", seed, first + k)) for k in range(n)),
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from privacy import moments
-from privacy.mechanism import DpPlan, calibrate
+from privacy.mechanism import DpPlan, calibrate, epsilon
 from privacy.randomness import SecureRandom
 
 RADIUS, K = 3.0, 4
@@ -189,6 +189,14 @@ def test_a_covariance_stays_one_whatever_the_noise(n):
     _, covariance = moments.mean_and_covariance(released(vectors, of=plan(3.0)))
     assert np.linalg.eigvalsh(covariance).min() > 0
     np.testing.assert_allclose(covariance, covariance.T)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.5, 4.0])
+def test_the_charge_is_that_of_one_gaussian_mechanism(sigma):
+    """Balle and Wang 2018 (arXiv:1805.06083), theorem 8, at sensitivity 1."""
+    spent = epsilon([plan(sigma)], 1e-5)
+    exact = stats.norm.cdf(0.5 / sigma - spent * sigma) - math.exp(spent) * stats.norm.cdf(-0.5 / sigma - spent * sigma)
+    assert exact == pytest.approx(1e-5, rel=0.02)
 
 
 def test_another_plan_is_refused():
