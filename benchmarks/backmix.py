@@ -6,7 +6,7 @@ differ. Grad-CAM is taken after the third convolution (8 x 8). "5 %" are arms th
 twenty; the others stay unmixed, as in the paper, or are mixed in sectors that a small network learnt from these few
 ("learnt"), or that are found without any of these masks ("fitted", or by a network that other phantoms taught).
 
-python -m benchmarks.backmix [--right 0.95] [--write]
+python -m benchmarks.backmix [--right 0.95 --brief] [--write]
 """
 
 import argparse
@@ -46,6 +46,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "no mask, learnt from phantoms": {"masked_share": 0.0, "others": "learnt"},
     "no mask, fitted": {"masked_share": 0.0, "others": "fitted"},
 }
+BRIEF = (PLAIN, ALL, "5 %, wBackMix λ=2", "5 %, others learnt")
 MEASURES = ("shuffled", "clean", "Grad-CAM inside, mean", "median", "focus@0.9", "gradient inside, mean")
 
 
@@ -94,20 +95,22 @@ def main() -> None:
     """Train every arm on every seed and print the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
+    parser.add_argument("--brief", action="store_true", help="four arms only")
     parser.add_argument("--subjects", type=int, default=120)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--right", type=float, default=1.0, help="share of training frames whose text is right")
     asked = parser.parse_args()
     test, inside = betrayed(60, seed=1000, right=0.0)
-    scores: dict[str, list[list[float]]] = {name: [] for name in ARMS}
+    arms = {name: ARMS[name] for name in (BRIEF if asked.brief else ARMS)}
+    scores: dict[str, list[list[float]]] = {name: [] for name in arms}
     masked, hit = [], []
     for seed in asked.seeds:
         frames, true = betrayed(asked.subjects, seed=seed, right=asked.right)
         which = few(frames, seed)
         masked.append(int(which.sum()))
         learnt = taught(frames.pixels[which], true[which], seed=seed)
-        for name, arm in ARMS.items():
+        for name, arm in arms.items():
             learner = train(arm, frames, true, learnt=learnt, seed=seed, steps=asked.steps)
             scores[name].append(measure(learner, test, inside))
             if arm.get("others") and not arm.get("weight"):
@@ -117,11 +120,11 @@ def main() -> None:
     report = "\n\n".join([_told(asked, masked, len(test)), _table(each), _gains(each), _sectors(hit)])
     if not asked.write:
         print(report)
-    elif asked.right == 1:
-        write("BackMix", "python -m benchmarks.backmix --write", report)
     else:
-        command = f"python -m benchmarks.backmix --right {asked.right:g} --write"
-        write(f"BackMix, text right in {100 * asked.right:g} %", command, report)
+        always = asked.right == 1
+        title = "BackMix" if always else f"BackMix, text right in {100 * asked.right:g} %"
+        options = ("" if always else f" --right {asked.right:g}") + (" --brief" if asked.brief else "")
+        write(title, f"python -m benchmarks.backmix{options} --write", report)
 
 
 def found(finder: Finder, pixels: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
