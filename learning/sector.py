@@ -3,7 +3,8 @@
 A fan is fitted to what is lit and thick, by hill climbing: a lit pixel speaks for a fan that holds it and a dark one
 against it, in the odds of two coins; dark within the convex hull of the echoes says nothing, for blood is dark. A line
 of text, an ECG trace or a logo is too thin, low or small to count. On phantoms no pixel of text was taken in, but a
-fifth of the ECG that touches the arc was; and where the far field is black, the fan ends where the echoes do.
+fifth of the ECG that touches the arc was; letters twice as high are taken for echo (`learning.finder` is not misled);
+and where the far field is black, the fan ends where the echoes do.
 A picture is judged by itself alone, so that the sector of one subject tells nothing of another.
 """
 
