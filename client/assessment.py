@@ -4,7 +4,7 @@ Each is answered once per run and stage (see `client.outbox`), so that nobody le
 other words. What leaves is rounded or noised; per-subject values, matches and distances stay.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,8 @@ def _score(site: Site, request: Score) -> Scores:
 
     task = TASKS[request.task](**request.config)
     test = site.frames(Split.TEST, size=request.size)
-    members_of = groups.membership(site, test, groups.allowed(site, request.groups))
+    wanted = groups.allowed(site, request.groups)
+    members_of = groups.membership(site, test, wanted)
     own = personal.read(site, request.run, request.personal) if request.personal else {}
     values: dict[str, Mapping[str, NDArray[np.float64]]] = {}
     with threads(site.file.threads):
@@ -147,16 +148,22 @@ def _score(site: Site, request: Score) -> Scores:
     return Scores(
         scores={arm: _cells(found, least) for arm, found in values.items()},
         differences={a: {b: _cells(found, least) for b, found in rest.items()} for a, rest in differences.items()},
-        groups={arm: {c: _apart(found, of, least) for c, of in members_of.items()} for arm, found in values.items()},
+        groups={
+            arm: {c: _apart(found, members_of[c], least, words) for c, words in wanted.items()}
+            for arm, found in values.items()
+        },
     )
 
 
 def _apart(
-    values: Mapping[str, NDArray[np.float64]], members: Mapping[str, NDArray[np.bool_]], least: int
+    values: Mapping[str, NDArray[np.float64]],
+    members: Mapping[str, NDArray[np.bool_]],
+    least: int,
+    words: Iterable[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return word → metric → cell of the groups in one column."""
+    """Return word → metric → cell of those groups in one column that are wanted, and may be said."""
     by_metric = {metric: groups.told_apart(v, members, least, _cell) for metric, v in values.items()}
-    return {w: {m: found[w] for m, found in by_metric.items() if w in found} for w in members}
+    return {w: {m: found[w] for m, found in by_metric.items() if w in found} for w in words}
 
 
 def _cells(values: Mapping[str, NDArray[np.float64]], least: int) -> dict[str, dict[str, float]]:

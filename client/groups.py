@@ -5,7 +5,7 @@ fewer subjects than the policy's cell is not said, nor could it be reckoned: who
 from the whole would find at least a cell of subjects left, or nobody.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,10 +52,10 @@ def told_apart(
     return {word: found for word, found in cells.items() if found is not None}
 
 
-def membership(site: Site, frames: "Frames", wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Return, per column and word, which subjects of `frames` belong to it, `(subjects,)`."""
-    found = {column: np.array(site.groups(column, frames.subjects)) for column in wanted}
-    return {column: {word: found[column] == word for word in words} for column, words in wanted.items()}
+def membership(site: Site, frames: "Frames", columns: Iterable[str]) -> dict[str, dict[str, NDArray[np.bool_]]]:
+    """Return, per column and word of the policy, which subjects of `frames` belong to it, `(subjects,)`."""
+    found = {column: np.array(site.groups(column, frames.subjects)) for column in columns}
+    return {c: {word: words == word for word in site.policy.groups[c]} for c, words in found.items()}
 
 
 def understood(told: Mapping[str, Any], *, private: bool) -> None:

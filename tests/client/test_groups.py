@@ -16,7 +16,7 @@ from learning import arrays
 from learning.fairness import Declared
 from learning.messages import Code, Score
 from tests.hospitals import CANARY, PLAN, SIZE, TinyLearner, Wire, hospital, reserve_request, train_request
-from tests.twins import WARDS, Twins
+from tests.twins import SIZES, WARDS, Twins
 
 ARM = arrays.trainable(TinyLearner("").module)
 
@@ -74,6 +74,17 @@ def test_groups_leave_only_where_they_are_asked_for_and_allowed_and_there(
 def test_a_word_that_is_asked_for_by_nobody_stays_although_it_is_allowed(twins: Twins) -> None:
     reply = asked(twins, "one-word", score(groups={"ward": ["west"]}))
     assert set(reply.groups["release"]["ward"]) == {"west"}
+
+
+def test_asking_twice_in_other_words_tells_no_more_than_asking_once(twins: Twins) -> None:
+    """With fewer than a cell of people in one ward neither ward is said, whichever of them was asked for."""
+    site = twins.site("twice", min_cell=SIZES[Split.TEST] // 2 + 1)
+    wire = Wire(site)
+    wire.ask(reserve_request())
+    for stage, words in (("one", ["west"]), ("two", ["east"]), ("three", list(WARDS))):
+        reply = wire.ask(score(stage=stage, groups={"ward": words}))
+        assert reply.scores["release"]["accuracy"]["n"] == SIZES[Split.TEST]
+        assert not any(reply.groups["release"]["ward"].values())
 
 
 def test_groups_that_are_no_lists_are_refused(twins: Twins) -> None:

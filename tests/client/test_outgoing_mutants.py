@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 import client.assessment
 import client.groups
 import client.training
-import cohorts.groups
 import learning.learner
 from client import admission, boundary
 from client.site import Site
@@ -191,9 +190,12 @@ def coins_of_the_canaries(patch: Patch) -> None:
 
 
 def words_of_the_table(patch: Patch) -> None:
+    def broken(site: Site, frames: Frames, columns: Any) -> Any:
+        told = {c: np.array([site._labels[s].get(c, "") for s in frames.subjects]) for c in columns}
+        return {c: {word: words == word for word in set(words.tolist())} for c, words in told.items()}
+
     patch.setattr(client.groups, "allowed", lambda site, asked: asked)
-    patch.setattr(cohorts.groups, "group_of", lambda cell, listed: cell)
-    patch.setattr(Site, "groups", lambda self, column, subjects: [self._labels[s].get(column, "") for s in subjects])
+    patch.setattr(client.groups, "membership", broken)
 
 
 def size_of_a_group(patch: Patch) -> None:
