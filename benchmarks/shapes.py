@@ -26,7 +26,7 @@ from evaluation import volumes
 from privacy.mechanism import DpPlan, calibrate
 from privacy.moments import clip_norm
 from privacy.randomness import SecureRandom
-from synthesis import contours, shape, shape_model
+from synthesis import contours, drawing, shape, shape_model
 
 SITE, DELTA, EPSILONS, SITES_OF = "site-c", 1e-5, (1.0, 2.0, 4.0, 8.0, math.inf), (50, 200, 800)
 Volumes = NDArray[np.float64]  # of every heart at ED and ES, `(n, 2)`
@@ -80,7 +80,7 @@ def fitted(repeats: int) -> list[list[object]]:
     model, strangers = shape_model.public(), true_volumes(4000, seed=77)
 
     def distance(of: shape_model.ShapeModel, seed: int) -> tuple[float, float]:
-        return apart(contours.volumes_ml(shape_model.draw(of, 2000, seed=seed)), strangers)
+        return apart(contours.volumes_ml(contours.planes(shape_model.draw(of, 2000, seed=seed))), strangers)
 
     rows: list[list[object]] = [["public prior", "", "0", *distance(model, 0)]]
     for n in SITES_OF:
@@ -127,7 +127,7 @@ def main() -> None:
     model = shape_model.public()
     first = [obedience("public prior", shape.draw(asked, seed=1, size=size, edv_ml=edv)) for size in (32, 64, 112)]
     drawn = shape_model.draw(model, given.hearts, seed=1, lvef_percent=asked)
-    first += [obedience("shape model, public", shape_model.render(drawn, seed=1, size=size)) for size in (64, 112)]
+    first += [obedience("shape model, public", drawing.render(drawn, seed=1, size=size)) for size in (64, 112)]
     head = ("hearts of", "px", "LVEF r", "MAE, points", "bias", "worst", "EDV off, %", "ESV off, %")
     text = "\n\n".join([
         f"Asked against measured in the masks, {given.hearts} hearts a row, LVEF from 15 to 75 percent"

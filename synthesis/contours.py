@@ -1,4 +1,4 @@
-"""One left heart as one vector of millimetres, from masks and back.
+"""One left heart as one vector of millimetres, taken from masks.
 
 Per plane and moment: the lengths of ventricle, apical wall and atrium, then, for slabs across the long axis, where each
 has its middle and how wide it is: of the cavity, of cavity and wall together, and of the atrium. Slabs are numbered
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohorts.phantom.simulate import APICAL
-from cohorts.study import ATRIUM, BACKGROUND, CAVITY, MYOCARDIUM
+from cohorts.study import ATRIUM, CAVITY, MYOCARDIUM
 from synthesis.landmarks import Axis, long_axis, points_of, slabs
 
 Floats = NDArray[np.floating[Any]]
@@ -20,8 +20,6 @@ VIEWS, DISKS, ATRIAL = APICAL, 20, 10
 PLANE = 3 + 4 * DISKS + 2 * ATRIAL  # numbers of one view at one moment
 SIZE = PLANE * len(VIEWS) * 2
 LENGTH, WIDTHS = 0, slice(3 + DISKS, 3 + 2 * DISKS)  # of the cavity, within a plane
-_LEAST_WALL_MM = 2.0
-_ROUND = np.linspace(0, 1, 5)  # along the last slab
 
 
 def heart(masks: NDArray[np.uint8], pixel_mm: Floats) -> NDArray[np.float64] | None:
@@ -33,7 +31,7 @@ def heart(masks: NDArray[np.uint8], pixel_mm: Floats) -> NDArray[np.float64] | N
         masks: `(views, 2, height, width)`: `VIEWS`, at end diastole and end systole.
         pixel_mm: height and width of a pixel, `(views, 2)`.
     """
-    planes = []
+    found = []
     for view in range(len(VIEWS)):
         pixel = (float(pixel_mm[view, 0]), float(pixel_mm[view, 1]))
         for mask in masks[view]:
@@ -41,43 +39,58 @@ def heart(masks: NDArray[np.uint8], pixel_mm: Floats) -> NDArray[np.float64] | N
             plane = None if axis is None else _plane(mask, axis, pixel)
             if plane is None:
                 return None
-            planes.append(plane)
-    return np.concatenate(planes)
+            found.append(plane)
+    return np.concatenate(found)
 
 
-def volumes_ml(hearts: Floats) -> NDArray[np.float64]:
-    """Return the biplane volumes of hearts `(n, SIZE)` at end diastole and end systole, in ml, `(n, 2)`."""
-    planes = hearts.reshape(len(hearts), len(VIEWS), 2, PLANE)
-    length, width = planes[..., LENGTH].max(axis=1), np.maximum(planes[..., WIDTHS], 0)
+def planes(hearts: Floats) -> NDArray[np.float64]:
+    """Return hearts `(n, SIZE)` as `(n, views, 2, PLANE)`, a copy."""
+    return np.array(hearts, np.float64).reshape(len(hearts), len(VIEWS), 2, PLANE)
+
+
+def volumes_ml(moments: Floats) -> NDArray[np.float64]:
+    """Return the biplane volume at every moment of planes `(n, views, moments, PLANE)`, in ml, `(n, moments)`."""
+    length, width = moments[..., LENGTH].max(axis=1), np.maximum(moments[..., WIDTHS], 0)
     out: NDArray[np.float64] = np.pi / 4 * width.prod(axis=1).mean(axis=2) * length / 1000
+    return out
+
+
+def lvef_percent(hearts: Floats) -> NDArray[np.float64]:
+    """Return the biplane ejection fraction of hearts `(n, SIZE)`, in percent, `(n,)`."""
+    ed, es = volumes_ml(planes(hearts)).T
+    out: NDArray[np.float64] = 100 * (1 - es / np.maximum(ed, 1e-6))
+    return out
+
+
+def during(hearts: Floats, contraction: Floats) -> NDArray[np.float64]:
+    """Return hearts `(n, SIZE)` at moments of the cycle, `(n, views, moments, PLANE)`.
+
+    Every number goes straight from end diastole to end systole, so that both planes of a heart move as one.
+
+    Args:
+        hearts: at end diastole and end systole.
+        contraction: 0 at end diastole, 1 at end systole, `(n, moments)`.
+    """
+    ends = planes(hearts)
+    out: NDArray[np.float64] = ends[:, :, :1] + contraction[:, None, :, None] * (ends[:, :, 1:] - ends[:, :, :1])
     return out
 
 
 def ejecting(hearts: Floats, lvef_percent: Floats) -> NDArray[np.float64]:
     """Return the hearts with their cavities at end systole widened or narrowed until the biplane LVEF is as asked."""
-    planes = np.array(hearts, np.float64).reshape(len(hearts), len(VIEWS), 2, PLANE)
-    ed, es = volumes_ml(hearts).T
+    ends = planes(hearts)
+    ed, es = volumes_ml(ends).T
     scale = np.sqrt((1 - np.asarray(lvef_percent) / 100) * ed / np.maximum(es, 1e-6))
-    planes[:, :, 1, WIDTHS] = np.maximum(planes[:, :, 1, WIDTHS], 0) * scale[:, None, None]
-    return planes.reshape(len(hearts), SIZE)
+    ends[:, :, 1, WIDTHS] = np.maximum(ends[:, :, 1, WIDTHS], 0) * scale[:, None, None]
+    return ends.reshape(len(hearts), SIZE)
 
 
-def draw(plane: Floats, down_mm: Floats, right_mm: Floats) -> NDArray[np.uint8]:
-    """Draw one plane, `(PLANE,)`, as labels at points given from the apex: `down_mm` to the base, `right_mm` across."""
-    length, cap, deep = (float(max(v, 1.0)) for v in plane[:3])
-    cavity, outer = plane[3 : 3 + 2 * DISKS].reshape(2, DISKS), plane[3 + 2 * DISKS : 3 + 4 * DISKS].reshape(2, DISKS)
-    atrium = plane[3 + 4 * DISKS :].reshape(2, ATRIAL)[:, ::-1]  # its last slab is the one farthest from the valve
-    up = length - down_mm
-    left, right = _sides(up / length, cavity)
-    wall_left, wall_right = _sides(up / (length + cap), outer)
-    thin = np.where(up < length, _LEAST_WALL_MM, 0.0)
-    wall_left, wall_right = np.minimum(wall_left, left - thin), np.maximum(wall_right, right + thin)
-    far_left, far_right = _sides(-up / deep, atrium)
-    mask = np.full(up.shape, BACKGROUND, np.uint8)
-    mask[(up <= 0) & (up >= -deep) & (right_mm > far_left) & (right_mm < far_right)] = ATRIUM
-    mask[(up > 0) & (up < length + cap) & (right_mm > wall_left) & (right_mm < wall_right)] = MYOCARDIUM
-    mask[(up > 0) & (up < length) & (right_mm > left) & (right_mm < right)] = CAVITY
-    return mask
+def holding(hearts: Floats, edv_ml: Floats) -> NDArray[np.float64]:
+    """Return the hearts enlarged or reduced as a whole until the biplane volume at end diastole is as asked."""
+    out: NDArray[np.float64] = (
+        hearts.astype(np.float64) * np.cbrt(np.asarray(edv_ml) / volumes_ml(planes(hearts))[:, 0])[:, None]
+    )
+    return out
 
 
 def _plane(mask: NDArray[np.uint8], axis: Axis, pixel: tuple[float, float]) -> NDArray[np.float64] | None:
@@ -100,17 +113,3 @@ def _plane(mask: NDArray[np.uint8], axis: Axis, pixel: tuple[float, float]) -> N
         sides[:2] = sides[2] + (sides[2] - sides[4]) * np.array([1, 0.5])
     cavity[1][:2] = cavity[1][:2].mean()
     return np.concatenate([[axis.length_mm, cap, deep], *cavity, *outer, *atrium])
-
-
-def _sides(at: Floats, middle_and_width: Floats) -> tuple[Floats, Floats]:
-    """Return where the left and the right side lie `at` shares of the way from the first slab's edge to the last's.
-
-    The last slab is round: an ellipse has two thirds of the width at its edge as the mean width of its last slab.
-    """
-    middle, width = middle_and_width[0], np.maximum(middle_and_width[1], 0)
-    count = len(middle)
-    centres = (np.arange(count) + 0.5) / count
-    along = np.concatenate([centres[:-1], (count - 1 + _ROUND**0.5) / count])
-    half = np.concatenate([width[:-1], 1.5 * width[-1] * np.sqrt(1 - _ROUND**0.5)]) / 2
-    wide, mid = np.interp(at, along, half), np.interp(at, centres, middle)
-    return mid - wide, mid + wide

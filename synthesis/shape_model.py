@@ -13,8 +13,6 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from cohorts.frames import VIEWS as ALL_VIEWS
-from cohorts.phantom import motion
 from privacy import moments
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
@@ -114,7 +112,9 @@ def fit(
     return replace(model, centre=centre, covariance=covariance)
 
 
-def draw(model: ShapeModel, n: int, *, seed: int, lvef_percent: Floats | None = None) -> NDArray[np.float64]:
+def draw(
+    model: ShapeModel, n: int, *, seed: int, lvef_percent: Floats | None = None, edv_ml: Floats | None = None
+) -> NDArray[np.float64]:
     """Draw `n` hearts, `(n, SIZE)`; heart `k` depends on the seed, `k` and what is asked of it alone.
 
     Args:
@@ -123,64 +123,29 @@ def draw(model: ShapeModel, n: int, *, seed: int, lvef_percent: Floats | None = 
         seed: names them.
         lvef_percent: asked, `(n,)`; `None` leaves it to the model. A heart moves to it along the line on which the
             model expects the fraction to change, and the last point or two are made up by the cavity at end systole.
+        edv_ml: end-diastolic volumes asked, `(n,)`; `None` leaves them to the model.
     """
     root = np.linalg.cholesky(model.covariance)
     free = np.stack([_stream(seed, k).standard_normal(MODES) for k in range(n)])
     drawn = model.centre + np.clip(free, -_EDGE, _EDGE) @ root.T
-    if lvef_percent is None:
-        return model.hearts(drawn)
-    slope = _slope(model)
-    line = model.covariance @ slope / (slope @ model.covariance @ slope)
-    for _ in range(3):
-        drawn = drawn + np.clip(lvef_percent - _lvef(model.hearts(drawn)), -40, 40)[:, None] * line
-    return contours.ejecting(model.hearts(drawn), lvef_percent)
-
-
-def render(hearts: Floats, *, seed: int, size: int = 64) -> shape.Shapes:
-    """Draw hearts `(n, SIZE)` as masks, held under the probe as a public range of sonographers hold it."""
-    n, views = len(hearts), len(VIEWS)
-    planes = hearts.reshape(n, views, 2, PLANE)
-    masks, pixel_mm = np.zeros((n, views, 2, size, size), np.uint8), np.zeros((n, views, 2), np.float32)
-    rate = np.array([48 + 57 * _stream(seed, k, 0).random() for k in range(n)], np.float32)
-    at = (np.arange(size) + 0.5) / size
-    for k in range(n):
-        for v, view in enumerate(VIEWS):
-            tilt, high, extent, aside, aspect = _stream(seed, k, 1 + ALL_VIEWS.index(view)).random(5)
-            angle, long = np.deg2rad(-15 + 40 * tilt), max(float(planes[k, v, 0, contours.LENGTH]), 20.0)
-            depth = long / (0.40 + 0.18 * extent)
-            width = depth * (1.1 + 0.4 * aspect)
-            down = depth * (at[:, None] - 0.10 - 0.14 * high)
-            right = width * (at[None, :] - 0.5) - depth * (0.2 * aside - 0.1) + 0.5 * long * np.sin(angle)
-            pixel_mm[k, v] = depth / size, width / size
-            for moment in (0, 1):
-                along, across = (
-                    np.cos(angle) * down + np.sin(angle) * right,
-                    np.cos(angle) * right - np.sin(angle) * down,
-                )
-                masks[k, v, moment] = contours.draw(planes[k, v, moment], along, across)
-    volume = contours.volumes_ml(hearts).astype(np.float32)
-    return shape.Shapes(
-        masks=masks,
-        pixel_mm=pixel_mm,
-        phase=np.stack([np.zeros(n, np.float32), motion.systole(rate)], axis=1),
-        volume_ml=volume,
-        lvef_percent=_lvef(hearts).astype(np.float32),
-        edv_ml=volume[:, 0],
-        heart_rate_bpm=rate,
-        views=VIEWS,
-    )
-
-
-def _lvef(hearts: Floats) -> NDArray[np.float64]:
-    ed, es = contours.volumes_ml(hearts).T
-    out: NDArray[np.float64] = 100 * (1 - es / np.maximum(ed, 1e-6))
-    return out
+    if lvef_percent is not None:
+        slope = _slope(model)
+        line = model.covariance @ slope / (slope @ model.covariance @ slope)
+        for _ in range(3):
+            drawn = drawn + np.clip(lvef_percent - contours.lvef_percent(model.hearts(drawn)), -40, 40)[:, None] * line
+    hearts = model.hearts(drawn)
+    if lvef_percent is not None:
+        hearts = contours.ejecting(hearts, lvef_percent)
+    return hearts if edv_ml is None else contours.holding(hearts, edv_ml)
 
 
 def _slope(model: ShapeModel) -> NDArray[np.float64]:
     """Return by how many points the fraction of the mean heart changes along each mode, `(MODES,)`."""
     step = 0.25 * np.eye(MODES)
-    return (_lvef(model.hearts(model.centre + step)) - _lvef(model.hearts(model.centre - step))) / 0.5
+    return (
+        contours.lvef_percent(model.hearts(model.centre + step))
+        - contours.lvef_percent(model.hearts(model.centre - step))
+    ) / 0.5
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:

@@ -14,7 +14,7 @@ from evaluation import volumes
 from privacy import moments
 from privacy.mechanism import DpPlan, calibrate
 from privacy.randomness import SecureRandom
-from synthesis import contours, shape, shape_model
+from synthesis import contours, drawing, shape, shape_model
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +35,30 @@ def plan(epsilon=None):
     return exact if epsilon is None else calibrate(exact, epsilon=epsilon, delta=1e-5)
 
 
-def lvef(hearts):
-    return volumes.lvef_percent(*contours.volumes_ml(hearts).T)
+def volumes_ml(hearts):
+    return contours.volumes_ml(contours.planes(hearts))
 
 
-def measured_lvef(shapes):
-    by_moment = []
-    for moment in (0, 1):
+def measured_ml(shapes):
+    """Biplane volume of every moment by the masks alone, `(n, moments)`."""
+    found = []
+    for moment in range(shapes.masks.shape[2]):
         two, four = (volumes.cavities(shapes.masks[:, v, moment], shapes.pixel_mm[:, v]) for v in (0, 1))
-        by_moment.append(volumes.biplane_ml(four, two))
-    return volumes.lvef_percent(*by_moment)
+        found.append(volumes.biplane_ml(four, two))
+    return np.stack(found, axis=1)
 
 
 def test_a_vector_has_the_volumes_of_the_masks_it_was_taken_from(strangers):
     shapes, hearts = strangers
-    assert np.abs(contours.volumes_ml(hearts) / shapes.volume_ml - 1).mean() < 0.02
+    assert np.abs(volumes_ml(hearts) / shapes.volume_ml - 1).mean() < 0.02
 
 
 def test_a_heart_drawn_from_its_vector_is_that_heart(strangers):
     _, hearts = strangers
-    drawn = shape_model.render(hearts, seed=0, size=96)
+    drawn = drawing.render(hearts, seed=0, size=96)
     again, rows = shape_model.vectors(drawn.masks, drawn.pixel_mm)
     assert len(rows) == len(hearts)
-    assert np.abs(contours.volumes_ml(again) / contours.volumes_ml(hearts) - 1).mean() < 0.03
+    assert np.abs(volumes_ml(again) / volumes_ml(hearts) - 1).mean() < 0.03
     # The mitral plane loses its slant, and with it the axis turns by a degree or two; widths hardly notice.
     off = np.abs(again - hearts).reshape(-1, contours.PLANE).mean(axis=0)
     assert off[contours.WIDTHS].mean() < 1.0  # mm
@@ -67,10 +68,10 @@ def test_a_heart_drawn_from_its_vector_is_that_heart(strangers):
 def test_the_modes_explain_phantoms_they_were_not_made_from(model, strangers):
     _, hearts = strangers
     found = model.hearts(model.coefficients(hearts))
-    assert np.abs(lvef(found) - lvef(hearts)).mean() < 3
+    assert np.abs(contours.lvef_percent(found) - contours.lvef_percent(hearts)).mean() < 3
     few = model.coefficients(hearts)
     few[:, shape_model.FITTED :] = 0
-    assert np.abs(lvef(model.hearts(few)) - lvef(hearts)).mean() < 4
+    assert np.abs(contours.lvef_percent(model.hearts(few)) - contours.lvef_percent(hearts)).mean() < 4
 
 
 def test_coefficients_and_hearts_are_each_others_inverse(model):
@@ -79,7 +80,7 @@ def test_coefficients_and_hearts_are_each_others_inverse(model):
 
 
 def test_drawn_hearts_look_like_hearts(model):
-    shapes = shape_model.render(shape_model.draw(model, 24, seed=1), seed=1, size=64)
+    shapes = drawing.render(shape_model.draw(model, 24, seed=1), seed=1, size=64)
     masks = shapes.masks.reshape(-1, 64, 64)
     whole, walled = 0, 0
     for mask in masks:
@@ -97,16 +98,33 @@ def test_drawn_hearts_look_like_hearts(model):
 def test_hearts_of_the_model_have_the_fraction_that_was_asked_for(model):
     asked = shape.spread(40, seed=5)
     hearts = shape_model.draw(model, 40, seed=5, lvef_percent=asked)
-    np.testing.assert_allclose(lvef(hearts), asked, atol=1e-6)
-    found = measured_lvef(shape_model.render(hearts, seed=5, size=96))
+    np.testing.assert_allclose(contours.lvef_percent(hearts), asked, atol=1e-6)
+    found = volumes.lvef_percent(*measured_ml(drawing.render(hearts, seed=5, size=96)).T)
     assert np.corrcoef(found, asked)[0, 1] > 0.99
     assert np.abs(found - asked).mean() < 2
+
+
+def test_hearts_of_the_model_have_the_volume_that_was_asked_for_beside_the_fraction(model):
+    hearts = shape_model.draw(model, 6, seed=6, lvef_percent=np.full(6, 40.0), edv_ml=np.full(6, 150.0))
+    np.testing.assert_allclose(volumes_ml(hearts), [[150, 90]] * 6, rtol=1e-6)
+    np.testing.assert_allclose(measured_ml(drawing.render(hearts, seed=6, size=112)), [[150, 90]] * 6, rtol=0.05)
+
+
+def test_a_cycle_of_the_model_is_closed_and_both_planes_move_as_one(model):
+    hearts = shape_model.draw(model, 3, seed=7, lvef_percent=np.array([30.0, 50.0, 65.0]))
+    film = drawing.render(hearts, seed=7, size=96, phase=np.linspace(0, 1, 9, dtype=np.float32))
+    assert (film.masks[:, :, 0] == film.masks[:, :, 8]).all()
+    np.testing.assert_allclose(measured_ml(film), film.volume_ml, rtol=0.08)
+    assert (film.volume_ml.argmax(axis=1) % 8 == 0).all()
+    pair = drawing.render(hearts, seed=7, size=96)
+    assert (pair.masks[:, :, 0] == film.masks[:, :, 0]).all()
+    assert (film.volume_ml.min(axis=1) >= pair.volume_ml[:, 1] - 1e-3).all()
 
 
 def test_heart_k_does_not_depend_on_how_many_are_drawn(model):
     many, few = shape_model.draw(model, 7, seed=2), shape_model.draw(model, 3, seed=2)
     np.testing.assert_allclose(many[:3], few)
-    assert (shape_model.render(many, seed=2).masks[:3] == shape_model.render(few, seed=2).masks).all()
+    assert (drawing.render(many, seed=2).masks[:3] == drawing.render(few, seed=2).masks).all()
     assert np.abs(shape_model.draw(model, 3, seed=4) - few).max() > 1
 
 
@@ -120,7 +138,9 @@ def site(n, *, seed):
 def test_a_model_fitted_under_privacy_comes_nearer_to_the_hospital(model):
     hearts, subject, labels = site(150, seed=1)
     fitted = shape_model.fit(model, hearts, subject, plan(epsilon=8), random=SecureRandom())
-    public, private = (wasserstein_distance(lvef(shape_model.draw(m, 600, seed=0)), labels) for m in (model, fitted))
+    public, private = (
+        wasserstein_distance(contours.lvef_percent(shape_model.draw(m, 600, seed=0)), labels) for m in (model, fitted)
+    )
     assert public > 8
     assert private < 0.7 * public
 
