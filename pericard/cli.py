@@ -154,6 +154,48 @@ def plan(
     return until_stopped(lambda: command.command(asked, ledger=ledger, picture=picture, as_json=as_json))
 
 
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.", file_okay=False)],
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", help="Images to draw; any number.", min=1)],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="A finished run, its release, or a bundle.")
+    ] = None,
+    prior: Annotated[bool, typer.Option("--prior", help="Draw from the public prior alone.")] = False,
+    seed: Annotated[int, typer.Option(metavar="S", help="Of shapes and noise.", min=0)] = 0,
+    solver: Annotated[
+        str | None, typer.Option(metavar="NAME", help="euler, midpoint, heun, or jump: the distilled student.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="T", help="Intervals; jump was taught 1, 2 and 4.")] = None,
+    precision: Annotated[str, typer.Option(metavar="NAME", help="bf16, fp32, or auto: what is fast here.")] = "auto",
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write the generator there, to be handed on.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Draw images with their masks, as a release that is not certified. Drawing costs no privacy.
+
+    Image k depends on the generator, the seed and k alone. The same command goes on where it was stopped.
+    """
+    from pericard import sample as command
+
+    asked = command.Asked(count=count, seed=seed, solver=solver, steps=steps, precision=precision)
+    return until_stopped(
+        lambda: command.command(folder, asked, prior=prior, out=out, bundle=bundle, as_json=as_json),
+        f"stopped; what was drawn is kept. Give the same command to go on in {out}",
+    )
+
+
+@prior_app.command("distill")
+def prior_distill(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],
+) -> int:
+    """Teach a student of the public generator to draw in one, two or four jumps."""
+    from pericard import prior as command
+
+    return until_stopped(lambda: command.distill(out))
+
+
 @prior_app.command("train")
 def prior_train(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],

@@ -1,5 +1,7 @@
-"""`pericard prior train`: remake the public priors from the phantom."""
+"""`pericard prior train` and `distill`: remake the public priors from the phantom."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pericard.errors import Exit
@@ -7,21 +9,36 @@ from pericard.errors import Exit
 
 def train(out: Path, device: str) -> int:
     """Train the priors into the folder `out`; about an hour on two cores, minutes on a GPU."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from synthesis.generators.latent_flow import LatentFlow
     from synthesis.prior import Recipe
     from synthesis.prior import train as train_prior
 
+    with _bars() as show:
+        config = LatentFlow(prior=False, tune=".")
+        train_prior(out, recipe=Recipe(), config=config, device=device, progress=show)
+    return Exit.PASS
+
+
+def distill(out: Path) -> int:
+    """Teach a student of the public generator and write it into the folder `out`; minutes on one core."""
+    from synthesis.distill import Lesson, distill_public
+
+    with _bars() as show:
+        distill_public(out, Lesson(), progress=show)
+    return Exit.PASS
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
     with Progress(console=Console(stderr=True)) as bars:
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, steps: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=steps)
             bars.update(tasks[stage], completed=done)
 
-        config = LatentFlow(prior=False, tune=".")
-        train_prior(out, recipe=Recipe(), config=config, device=device, progress=show)
-    return Exit.PASS
+        yield show

@@ -30,6 +30,7 @@ from synthesis.generator import Generator
 from synthesis.parts import build
 
 SCHEMA = "pericard.bundle/1"
+STOOD_ON = ("autoencoder", "latent_flow")  # priors of a generator that starts from public ones
 RECORD, WEIGHTS = "bundle.json", "weights.safetensors"
 Weights = Mapping[str, NDArray[np.floating]]
 
@@ -51,6 +52,8 @@ class Bundle:
         config: its settings.
         weights: what was trained of it.
         seed: of its initial weights, which matter where it has no prior.
+        classes: what it tells frames apart by and what it draws (`conf.schema.Classes`).
+        size: height and width of its images.
         plan: the DP plan that its training charged, as JSON; `None`: no ε holds.
         epsilon, delta: what the whole run cost a subject at most; `None` without a plan.
         priors: public priors it stands on, by name, and their digests.
@@ -60,6 +63,8 @@ class Bundle:
     config: Mapping[str, Any]
     weights: Weights
     seed: int
+    classes: Mapping[str, Any]
+    size: int
     plan: Mapping[str, Any] | None
     epsilon: float | None
     delta: float | None

@@ -19,7 +19,7 @@ import io
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,14 +59,7 @@ def write(
         raise ValueError("frames must not be empty: there is nothing to release")
     making = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(making, ignore_errors=True)
-    (making / "images").mkdir(parents=True)
-    (making / "masks").mkdir()
-    _write_pictures(making, frames)
-    (making / TABLE).write_bytes(_table(frames, of, names))
-    manifest = Manifest.of(making)
-    (making / MANIFEST).write_bytes(manifest.canonical)
-    for path in (making, *making.rglob("*")):
-        os.utime(path, (FILE_TIME, FILE_TIME))
+    manifest = seal(making, [write_part(making, frames, of=of, names=names)], of=of)
     if not folder.exists():
         making.rename(folder)
         return manifest
@@ -76,22 +69,55 @@ def write(
     return manifest
 
 
-def _write_pictures(folder: Path, frames: Frames) -> None:
-    for k, (pixels, mask) in enumerate(zip(frames.pixels, frames.masks, strict=True)):
-        Image.fromarray(pixels).save(folder / _image(k), compress_level=6)
+def write_part(
+    making: Path,
+    frames: Frames,
+    *,
+    of: str = "view",
+    names: Sequence[str] = tuple(VIEWS),
+    first_frame: int = 0,
+    first_subject: int = 0,
+) -> bytes:
+    """Write the pictures of whole subjects into an unfinished release, and return their rows of its table.
+
+    Args:
+        making: folder of the unfinished release.
+        frames: of subjects of which no other part has a frame.
+        of: as in `write`.
+        names: as in `write`.
+        first_frame: number of the first frame in the release.
+        first_subject: number of the first subject in the release.
+    """
+    for kind in ("images", "masks"):
+        (making / kind).mkdir(parents=True, exist_ok=True)
+    for k, (pixels, mask) in enumerate(zip(frames.pixels, frames.masks, strict=True), first_frame):
+        Image.fromarray(pixels).save(making / _image(k), compress_level=6)
         if not _is_unlabelled(mask):
-            Image.fromarray(mask).save(folder / _mask(k), compress_level=6)
+            Image.fromarray(mask).save(making / _mask(k), compress_level=6)
+    return _csv(_rows(frames, of, names, first_frame, first_subject))
 
 
-def _table(frames: Frames, of: str, names: Sequence[str]) -> bytes:
+def seal(making: Path, parts: Iterable[bytes], *, of: str = "view") -> Manifest:
+    """Write table and manifest of an unfinished release whose parts, in order, gave these rows."""
+    with (making / TABLE).open("wb") as file:
+        file.write(_csv([COLUMNS if of == "view" else (*COLUMNS, of)]))
+        file.writelines(parts)
+    manifest = Manifest.of(making)
+    (making / MANIFEST).write_bytes(manifest.canonical)
+    for path in (making, *making.rglob("*")):
+        os.utime(path, (FILE_TIME, FILE_TIME))
+    return manifest
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS if of == "view" else (*COLUMNS, of))
-    writer.writerows(_rows(frames, of, names))
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
-def _rows(frames: Frames, of: str, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _rows(
+    frames: Frames, of: str, names: Sequence[str], first_frame: int, first_subject: int
+) -> Iterator[tuple[str, ...]]:
     shown: Counter[tuple[int, int, int]] = Counter()
     for k in range(len(frames)):
         view, phase, lvef = int(frames.view[k]), int(frames.phase[k]), float(frames.lvef_percent[k])
@@ -99,12 +125,12 @@ def _rows(frames: Frames, of: str, names: Sequence[str]) -> Iterator[tuple[str, 
         again = (int(frames.subject[k]), view, phase)
         shown[again] += 1
         yield (
-            f"synthetic{int(frames.subject[k]):06d}",
+            f"synthetic{first_subject + int(frames.subject[k]):06d}",
             str(shown[again]),
             name if of == "view" else "",
             PHASES[phase] if phase >= 0 else "",
-            _image(k),
-            "" if _is_unlabelled(frames.masks[k]) else _mask(k),
+            _image(first_frame + k),
+            "" if _is_unlabelled(frames.masks[k]) else _mask(first_frame + k),
             "" if np.isnan(lvef) else f"{lvef:.1f}",
             Origin.SYNTHETIC.value,
             *(() if of == "view" else (name,)),

@@ -139,20 +139,20 @@ class LatentFlowGenerator:
         conditions: Frames,
         *,
         seed: int,
-        first: int = 0,
+        offset: int = 0,
         batch_size: int = 64,
         at_sites: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.uint8]:
         """Draw one image per row of `conditions`, uint8 `(n, 64, 64)`.
 
-        Image k depends on row k, `seed` and `first` + k only: not one bit of it on how many are drawn, for every batch
+        Image k depends on row k, `seed` and `offset` + k only: not one bit of it on how many are drawn, for every batch
         is filled up to `batch_size` with rows that are thrown away, so that all run through the same kernels.
 
         Args:
             conditions: masks, views and phases.
             seed: names the noise.
-            first: number of the first image, so that many can be drawn in parts.
+            offset: number of the first image, so that many can be drawn in parts.
             batch_size: images at once; bounds the memory.
             at_sites: without it the sites' token is left out: the public prior speaks, as far as nothing else was
                 trained.
@@ -165,7 +165,7 @@ class LatentFlowGenerator:
             rows = np.arange(start, min(start + batch_size, len(conditions)))
             filled = np.resize(rows, batch_size)
             with computing_in(self.config.precision):
-                images.append(self._draw(conditions, filled, seed, filled + first, at_sites)[: len(rows)])
+                images.append(self._draw(conditions, filled, seed, filled + offset, at_sites)[: len(rows)])
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return np.concatenate(images) if images else np.zeros((0, SIZE, SIZE), np.uint8)

@@ -19,7 +19,7 @@ def _bundle(**changes):
     weights = {"site.weight": np.ones((1, 32), np.float32)}
     fields = {
         "generator": "latent_flow", "config": {**TINY, "tune": "site"}, "weights": weights, "seed": 3,
-        "plan": PLAN.to_json(), "epsilon": 4.0, "delta": 1e-5, "priors": {},
+        "classes": {"of": "view"}, "size": 64, "plan": PLAN.to_json(), "epsilon": 4.0, "delta": 1e-5, "priors": {},
     }  # fmt: skip
     return Bundle(**fields | changes)
 
@@ -40,7 +40,7 @@ def test_a_generator_on_the_public_prior_names_its_digests(tmp_path):
 
 def _public(**changes):
     return _bundle(**{
-        "config": {}, "weights": {}, "priors": bundles.installed(["autoencoder", "latent_flow"])
+        "config": {}, "weights": {}, "priors": bundles.installed(bundles.STOOD_ON)
     } | changes)  # fmt: skip
 
 
