@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from cohorts.frames import VIEWS, Frames
 from cohorts.phantom import motion, simulate
@@ -99,6 +102,15 @@ def test_a_mask_without_a_cavity_has_no_volume():
                     phase=np.int64([0, 0, 1, 1]), lvef_percent=np.full(4, np.nan, np.float32),
                     subject=np.zeros(4, np.int64), subjects=(SubjectKey("a"),))  # fmt: skip
     assert np.isnan(volumes.biplane_lvef(frames)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrays(np.uint8, (1, 5, 6), elements=st.sampled_from([0, 1, 2, 3, 255])))
+def test_whatever_a_mask_holds_its_area_is_kept(masks):
+    found = measured(masks, (2.0, 3.0))
+    area = found.diameters_mm.sum(axis=1) * found.length_mm / volumes.DISKS
+    cavity = 6.0 * (masks == CAVITY).sum()
+    assert area == pytest.approx(cavity) if cavity else np.isnan(area)
 
 
 def test_a_cavity_alone_stands_on_its_lower_end():
