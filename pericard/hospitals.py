@@ -36,6 +36,8 @@ def make(experiment: "Experiment", reader: str, out: Path) -> list[Path]:
     for folder, (cohort, subjects) in zip(folders, divide(experiment, reader, folders), strict=True):
         if (folder / SITE_FILE).exists():
             continue
+        if (older := experiment.experts.older.get(folder.name)) is not None:
+            _same_lots(Path(older) / SITES / folder.name, folder)
         Site.create(
             folder,
             name=folder.name,
@@ -46,6 +48,20 @@ def make(experiment: "Experiment", reader: str, out: Path) -> list[Path]:
             classes=experiment.classes,
         )
     return folders
+
+
+def _same_lots(before: Path, folder: Path) -> None:
+    """Let a simulated hospital split its people as it did in an earlier campaign, whose members its expert has seen.
+
+    Its account begins anew, as its people are simulated anew; a hospital that is none keeps its folder and its account.
+    """
+    from client.site import KEYS
+    from learning import durable
+
+    (folder / "secrets").mkdir(parents=True, exist_ok=True, mode=0o700)
+    for key in KEYS:
+        if (source := before / "secrets" / key).is_file():
+            durable.write(folder / "secrets" / key, source.read_bytes())
 
 
 def _own(experiment: "Experiment", reader: str, folders: list[Path]) -> list[tuple[dict[str, Any], int]]:

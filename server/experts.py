@@ -7,6 +7,7 @@ expert and for the heads, whatever the number of sites, and both stand in the jo
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from conf.schema import Aggregation, Experiment
@@ -59,7 +60,8 @@ def stages(experiment: Experiment, charged: Sequence[DpPlan]) -> list[Stage]:
             "before": before,
         }
         if site in told.older:
-            found.append(Stage(name=stage_of(site), do="takeover", settings={**shared, "folder": told.older[site]}))
+            folder = str(Path(told.older[site]).resolve())  # a simulation runs in a folder of its own
+            found.append(Stage(name=stage_of(site), do="takeover", settings={**shared, "folder": folder}))
             continue
         found.append(
             train_stage(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from client.app import app as client_app
-from client.site import Site
+from client.site import KEYS, Site
 from cohorts import frames as table
 from cohorts.phantom.simulate import stills
 from conf.compose import UsageError, compose, to_json
@@ -19,6 +19,7 @@ from evaluation.predicate import Utility
 from learning import arrays
 from learning.learners.fused_experts import FusedExperts, put_in
 from pericard.errors import Exit
+from pericard.hospitals import make
 from pericard.simulate import groups
 from privacy.mechanism import epsilon, plan_from_json
 from server import experts, frozen, plan
@@ -175,6 +176,17 @@ def test_a_site_that_joins_later_finds_the_others_as_they_were(joined, tmp_path)
         assert now.digest == then.digest
     more = {site.name: Site(site).ledger.spent()[0] - spent[site.name] for site in sites}
     assert more["site-a"] == more["site-b"] < more["site-c"]
+
+
+def test_a_simulated_hospital_that_comes_again_tests_nobody_whom_its_expert_has_seen(joined, tmp_path):
+    (tmp_path / "then").mkdir()
+    (tmp_path / "then" / "sites").symlink_to(joined / "sites")
+    experiment = _experiment(f"experts.older={{site-a: '{tmp_path / 'then'}'}}")
+    for folder in make(experiment, "phantom", tmp_path / "now"):
+        same = folder.name == "site-a"
+        for key in KEYS:
+            then, now = (root / "secrets" / key for root in (joined / "sites" / folder.name, folder))
+            assert (then.read_bytes() == now.read_bytes()) is same
 
 
 def test_an_expert_that_was_changed_is_refused_by_name(joined, tmp_path):
