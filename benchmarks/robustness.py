@@ -121,7 +121,8 @@ def measure(strategy: str, attack: str, seed: int, folder: Path) -> Outcome | st
     def request(number: int, weights: Weights) -> Train:
         return Train(
             run="robustness", stage="reference", round=number, kind="learner", name="view_classifier", config={},
-            prior="", plan=None, size=64, steps=STEPS, batch_size=BATCH, learning_rate=RATE, seed=seed, arrays=weights,
+            prior="", plan=None, size=64, steps=STEPS, batch_size=BATCH, learning_rate=RATE, seed=seed,
+            proximal=0.0, personal="", arrays=weights, frozen={},
         )  # fmt: skip
 
     grid = InProcessGrid(app, [{"k": str(k)} for k in range(len(NAMES))])
@@ -133,7 +134,7 @@ def measure(strategy: str, attack: str, seed: int, folder: Path) -> Outcome | st
             arrays.trainable(learner.module),
             request,
             rounds=EXCHANGES,
-            quorum=5 if strategy == "krum" else 4,
+            quorum=5 if strategy.endswith("krum") else 4,
             seconds=60.0,
             step=Aggregation(strategy=strategy),
             folder=folder,

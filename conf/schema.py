@@ -16,7 +16,7 @@ MISSING: Any = "???"  # a value that somebody must give: Hydra's own mark
 BACKENDS = ("in-process", "simulation")
 TASKS = ("segmentation", "recognition")
 MINDED = ("balanced", "reweighed", "dro")
-ROBUST = ("median", "trimmed_mean", "krum")
+ROBUST = ("median", "trimmed_mean", "krum", "multi_krum")
 ADAPTIVE = ("fedadam", "fedyogi")
 STRATEGIES = ("fedavg", *ROBUST, *ADAPTIVE)
 PLACES = 4  # classes that the networks of the public prior can tell apart
@@ -161,7 +161,8 @@ class Aggregation:
     """How the coordinator makes one step of what the sites changed, in every training.
 
     Attributes:
-        strategy: `fedavg`; or `median`, `trimmed_mean`, `krum`, which bear hostile sites; or `fedadam`, `fedyogi`.
+        strategy: `fedavg`; or `median`, `trimmed_mean`, `krum`, `multi_krum`, which bear hostile sites; or `fedadam`,
+            `fedyogi`.
         tolerated: sites that may send anything, of the robust strategies; the quorum must be large enough for it.
         learning_rate: length of the step in units of the aggregate, in (0, 10].
         adaptive_rate: length of the step of one number in `fedadam` and `fedyogi`, in (0, 10]; they do not use
@@ -191,10 +192,10 @@ class Aggregation:
 
 
 def fewest_sites(strategy: str, tolerated: int) -> int:
-    """Return with how many sites `strategy` still bears `tolerated` hostile ones: a majority; krum wants two more."""
+    """Return with how many sites `strategy` still bears `tolerated` hostile ones: a majority; krums want two more."""
     if strategy not in ROBUST:
         return 1
-    return 2 * tolerated + (3 if strategy == "krum" else 1)
+    return 2 * tolerated + (3 if strategy.endswith("krum") else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ the sites have already noised, hence cost nothing.
 
 - `fedavg`: the mean (McMahan et al. 2017, arXiv:1602.05629).
 - `median`, `trimmed_mean`: of each number on its own (Yin et al. 2018, arXiv:1803.01498).
-- `krum`: the one change that has the nearest neighbours (Blanchard et al. 2017, arXiv:1703.02757).
+- `krum`: the one change that has the nearest neighbours (Blanchard et al. 2017, arXiv:1703.02757); `multi_krum`: the
+  mean of all but the `tolerated` that have the farthest.
 - `fedadam`, `fedyogi`: the mean, scaled number by number by its past (Reddi et al. 2021, arXiv:2003.00295).
 """
 
@@ -65,11 +66,14 @@ def trimmed_mean(changes: Sequence[Weights], tolerated: int) -> Arrays:
 
 def krum(changes: Sequence[Weights], tolerated: int) -> Arrays:
     """Return the change whose n − `tolerated` − 2 nearest others are nearest, in squared distance; ties: the first."""
-    flat = _flat(changes)
-    squared = np.array([[np.sum((a - b) ** 2) for b in flat] for a in flat])
-    np.fill_diagonal(squared, np.inf)
-    scores = np.sort(squared, axis=1)[:, : len(flat) - tolerated - 2].sum(axis=1)
-    return {n: np.asarray(a, np.float32) for n, a in changes[int(np.argmin(scores))].items()}
+    best = int(np.argmin(_remoteness(changes, tolerated)))
+    return {n: np.asarray(a, np.float32) for n, a in changes[best].items()}
+
+
+def multi_krum(changes: Sequence[Weights], tolerated: int) -> Arrays:
+    """Return the mean of the n − `tolerated` changes that `krum` likes best; among equals the first of them."""
+    order = np.argsort(_remoteness(changes, tolerated), kind="stable")
+    return mean([changes[i] for i in sorted(order[: len(changes) - tolerated])])
 
 
 COMBINE: Mapping[str, Callable[[Sequence[Weights], int], Arrays]] = {
@@ -77,6 +81,7 @@ COMBINE: Mapping[str, Callable[[Sequence[Weights], int], Arrays]] = {
     "median": lambda changes, tolerated: median(changes),
     "trimmed_mean": trimmed_mean,
     "krum": krum,
+    "multi_krum": multi_krum,
 }
 
 
@@ -136,6 +141,15 @@ def _adaptive(
 def _each(changes: Sequence[Weights], combine: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Arrays:
     names = changes[0]
     return {n: np.asarray(combine(np.stack([c[n].astype(np.float64) for c in changes])), np.float32) for n in names}
+
+
+def _remoteness(changes: Sequence[Weights], tolerated: int) -> NDArray[np.float64]:
+    """Return how far the n − `tolerated` − 2 nearest others of each change are: the sum of squared distances."""
+    flat = _flat(changes)
+    squared = np.array([[np.sum((a - b) ** 2) for b in flat] for a in flat])
+    np.fill_diagonal(squared, np.inf)
+    total: NDArray[np.float64] = np.sort(squared, axis=1)[:, : len(flat) - tolerated - 2].sum(axis=1)
+    return total
 
 
 def _flat(changes: Sequence[Weights]) -> NDArray[np.float64]:
