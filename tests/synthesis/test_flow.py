@@ -1,4 +1,4 @@
-"""The flow follows one time convention and its solver has the order it claims."""
+"""The flow follows one time convention and its solvers have the order they claim."""
 
 import pytest
 import torch
@@ -34,13 +34,37 @@ def test_the_exact_field_of_a_gaussian_recovers_its_mean_and_spread():
     assert drawn.std().item() == pytest.approx(spread, abs=0.02)
 
 
-def test_twice_the_steps_give_a_quarter_of_the_error():
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
+def test_a_solver_has_the_order_it_claims_on_a_linear_equation(solver, order):
     x = torch.ones(1, 1, dtype=torch.float64)
 
     def error(steps):
-        return abs(flow.integrate(lambda x, t: -2 * t.view(-1, 1) * x, x, steps=steps).item() - torch.e)
+        end = flow.integrate(lambda x, t: -2 * t.view(-1, 1) * x, x, steps=steps, solver=solver)
+        return abs(end.item() - torch.e)
 
-    assert error(40) / error(80) == pytest.approx(4, rel=0.25)
+    assert error(40) / error(80) == pytest.approx(2**order, rel=0.25)
+
+
+@pytest.mark.parametrize("solver", flow.SOLVERS)
+def test_the_evaluations_of_a_solver_are_counted_right(solver):
+    asked = []
+    flow.integrate(lambda x, t: asked.append(t) or x, torch.zeros(2, 1), steps=5, solver=solver)
+    assert len(asked) == flow.evaluations(solver, 5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_jumps_by_the_exact_mean_velocity_arrive_at_once(steps):
+    # dx/dt = -2 t x is solved by x exp(t^2 changed): its mean velocity from t to r is known.
+    def mean_field(x, t, until):
+        return x * (1 - torch.exp(t**2 - until**2)).view(-1, 1) / (t - until).view(-1, 1)
+
+    end = flow.jump(mean_field, torch.ones(3, 1, dtype=torch.float64), steps=steps)
+    torch.testing.assert_close(end, torch.full((3, 1), torch.e, dtype=torch.float64), atol=1e-6, rtol=1e-6)
+
+
+def test_an_unknown_solver_is_refused_by_name():
+    with pytest.raises(ValueError, match="solver='rk45' must be one of euler, midpoint, heun"):
+        flow.integrate(lambda x, t: x, torch.zeros(1), steps=1, solver="rk45")
 
 
 def test_guidance_of_one_is_the_conditional_field():
