@@ -92,7 +92,12 @@ class Ways:
 
 
 def teach(
-    teacher: LatentFlowGenerator, conditions: Frames, lesson: Lesson, *, progress: Progress | None = None
+    teacher: LatentFlowGenerator,
+    conditions: Frames,
+    lesson: Lesson,
+    *,
+    start: LatentFlowGenerator | None = None,
+    progress: Progress | None = None,
 ) -> LatentFlowGenerator:
     """Return a student of `teacher`: a generator of the same file that draws by jumps.
 
@@ -100,13 +105,17 @@ def teach(
         teacher: a solver's generator, public or tuned at sites; it is read, never changed.
         conditions: public masks, views and phases; walk k takes row k, and begins again at the end.
         lesson: how long and from what.
+        start: a student of another teacher that goes on with this one; `None` begins with what the teacher knows. For a
+            generator that sites tuned, the public student is far on the way.
         progress: called with (what, done, of how many).
 
     Raises:
-        ValueError: the teacher is a student itself, or there are no conditions.
+        ValueError: the teacher is a student itself, `start` is none, or there are no conditions.
     """
     if teacher.config.is_student:
         raise ValueError("teacher must not be a student itself")
+    if start is not None and not start.config.is_student:
+        raise ValueError(f"start must be a student, not a generator by {start.config.sample_solver!r}")
     if not len(conditions):
         raise ValueError("conditions must not be empty")
     told = progress or _silent
@@ -114,6 +123,10 @@ def teach(
     # Half of the walks know a scanner: so the student answers to all that a site's token may say.
     pools = [_walks(teacher, conditions, lesson, known, dice, told) for known in (True, False)]
     student = student_of(teacher)
+    if start is not None:
+        own = {name for name, p in teacher.module.named_parameters() if p.requires_grad}
+        taught = {name: tensor for name, tensor in start.module.state_dict().items() if name not in own}
+        student.module.load_state_dict(taught, strict=False)
     _learn(student, teacher, pools, lesson, dice, told)
     return student
 

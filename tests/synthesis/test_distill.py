@@ -101,6 +101,21 @@ def test_a_student_teaches_nobody(student, conditions):
         teach(student, conditions, SHORT)
 
 
+def test_a_student_of_another_teacher_goes_on_with_the_weights_that_sites_tuned(teacher, student, conditions):
+    elsewhere = dataclasses.replace(TINY).build()
+    elsewhere.module.load_state_dict(teacher.module.state_dict())
+    tuned = {name: array + 0.1 for name, array in arrays.trainable(teacher.module).items()}
+    arrays.load(elsewhere.module, tuned)
+    lesson = dataclasses.replace(SHORT, ways=32, steps=1, learning_rate=1e-9)
+    gone_on = teach(elsewhere, conditions, lesson, start=student)
+    for name, array in arrays.trainable(gone_on.module).items():
+        np.testing.assert_array_equal(array, tuned[name])
+    taught = arrays.state(student.module)["blocks.0.mlp.0.weight"]
+    np.testing.assert_allclose(arrays.state(gone_on.module)["blocks.0.mlp.0.weight"], taught, atol=1e-6)
+    with pytest.raises(ValueError, match="start must be a student"):
+        teach(elsewhere, conditions, lesson, start=teacher)
+
+
 def test_a_student_draws_images_by_jumps(student, conditions):
     images = student.sample(conditions, seed=1)
     assert images.shape == (64, 64, 64)
