@@ -5,4 +5,5 @@ import sys
 from conf.registry import Registry, import_parts
 
 LEARNERS = Registry("learner")
+CLIP_LEARNERS = Registry("learner of clips")
 import_parts(sys.modules[__name__])
