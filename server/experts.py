@@ -14,7 +14,7 @@ from conf.schema import Aggregation, Experiment
 from learning.learners.fused_experts import shared_words
 from privacy.mechanism import DpPlan, calibrate
 from server.campaign import Stage
-from server.trainings import dp_plan, part, train_stage
+from server.trainings import dp_plan, part, train_stage, utility_stage
 
 TUTOR, ASSEMBLY, FUSION, UTILITY = "tutor", "assembly", "fusion", "experts"
 TRAIN, FUSE = "train.expert", "train.fusion"  # purposes in the ledger
@@ -113,20 +113,11 @@ def utility(experiment: Experiment) -> list[Stage]:
     if not told.words:
         return []
     fused = _fused(experiment)
-    settings = {
-        "task": "expert_fusion",
-        "config": {
-            **fused,
-            "steps": told.head_steps,
-            "batch_size": told.batch_size,
-            "learning_rate": told.head_rate,
-        },
-        "screened": "screen",
-        "federated": FUSION,
-        "federated_part": part("learner", "fused_experts", fused, prior=""),
-        "start": [ASSEMBLY, START],
-    }
-    return [Stage(name=UTILITY, do="utility", settings=settings)]
+    config = {**fused, "steps": told.head_steps, "batch_size": told.batch_size, "learning_rate": told.head_rate}
+    trained = part("learner", "fused_experts", fused, prior="")
+    return [
+        utility_stage(UTILITY, "expert_fusion", config, FUSION, trained, experiment.assess, start=[ASSEMBLY, START])
+    ]
 
 
 def _tutor(experiment: Experiment) -> Stage:

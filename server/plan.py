@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from conf.schema import Assessment, Experiment
+from conf.schema import Experiment
 from privacy.mechanism import DpPlan, LaplacePlan, Plan, calibrate, epsilon
 from server import experts
 from server.campaign import Campaign, Stage
-from server.trainings import dp_plan, part, plain, step, train_stage
+from server.trainings import dp_plan, minds, part, plain, step, train_stage, utility_stage
 
 VIEWS, GENERATOR, REFERENCE = "views", "generator", "reference"
 SECONDS = 3600.0  # to wait for the replies of one exchange
@@ -110,10 +110,12 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
         stages.append(_reference(experiment, segmenter))
     assess, of_reference = experiment.assess, REFERENCE if referred else ""
     tasks = {
-        "segmentation": _utility(
+        "segmentation": utility_stage(
             "segmentation", names["segmentation"], experiment.segmentation, of_reference, segmenter, assess
         ),
-        "recognition": _utility("recognition", names["recognition"], experiment.recognition, VIEWS, view_part, assess),
+        "recognition": utility_stage(
+            "recognition", names["recognition"], experiment.recognition, VIEWS, view_part, assess
+        ),
     }
     stages += [
         *(tasks[name] for name in experiment.assess.tasks),
@@ -174,24 +176,6 @@ def _reference(experiment: Experiment, part: Mapping[str, Any]) -> Stage:
         "personal": experiment.assess.personal,
         "public": experiment.classes.of == "view",
         **step(experiment.aggregation),
-        **_minds(experiment.assess),
+        **minds(experiment.assess),
     }
     return Stage(name=REFERENCE, do="train", settings=settings)
-
-
-def _minds(assess: Assessment) -> dict[str, Any]:
-    """Return whom the arms on real studies mind, as a setting, where they mind anybody."""
-    return {"minds": asdict(assess.minding)} if assess.minding.by else {}
-
-
-def _utility(name: str, task: str, config: Any, federated: str, part: Mapping[str, Any], assess: Assessment) -> Stage:
-    settings = {
-        "task": task,
-        "config": plain(config),
-        "screened": "screen",
-        "federated": federated,
-        "federated_part": dict(part),
-        **({"groups": plain(assess.groups)} if assess.groups else {}),
-        **_minds(assess),
-    }
-    return Stage(name=name, do="utility", settings=settings)

@@ -1,11 +1,11 @@
-"""From settings to charged trainings: a plan for the ledger and a stage for the campaign."""
+"""From settings to stages: a training with its plan for the ledger, and the measurement of a task."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from conf.schema import Aggregation, Training
+from conf.schema import Aggregation, Assessment, Training
 from privacy.mechanism import DpPlan
 from server.campaign import Stage
 
@@ -65,3 +65,25 @@ def step(aggregation: Aggregation) -> dict[str, Any]:
     told = asdict(aggregation)
     rate, average = told.pop("learning_rate"), told.pop("average")
     return {"server_learning_rate": rate, "average": average, "aggregation": told}
+
+
+def utility_stage(
+    name: str, task: str, config: Any, federated: str, part: Mapping[str, Any], assess: Assessment, **more: Any
+) -> Stage:
+    """Return the stage `name` that measures `task`; `more` are settings beside those of every one."""
+    settings = {
+        "task": task,
+        "config": plain(config),
+        "screened": "screen",
+        "federated": federated,
+        "federated_part": dict(part),
+        **({"groups": plain(assess.groups)} if assess.groups else {}),
+        **minds(assess),
+        **more,
+    }
+    return Stage(name=name, do="utility", settings=settings)
+
+
+def minds(assess: Assessment) -> dict[str, Any]:
+    """Return whom the arms on real studies mind, as a setting, where they mind anybody."""
+    return {"minds": asdict(assess.minding)} if assess.minding.by else {}
