@@ -6,14 +6,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cohorts.frames import Frames
 from learning.augment import appearance, place
 from learning.backmix import WRITTEN, Donors, OwnDonors, PhantomDonors, has_mask, mix, name_of, weights
 from learning.blocks import to_signal
 from learning.learners import LEARNERS
-from learning.learners.view_classifier import ViewClassifier
+from learning.learners.view_classifier import ViewClassifier, ViewLearner
 from learning.sector import Finder, sector
 
 OTHERS = ("unmixed", "fitted", "learnt")
@@ -59,8 +59,8 @@ class BackMixClassifier:
         return BackMixLearner(self)
 
 
-class BackMixLearner:
-    """The network of `ViewClassifier` under a weighted cross entropy, each row alone.
+class BackMixLearner(ViewLearner):
+    """The network of `ViewClassifier` under a weighted cross entropy, each row alone; no sector is needed to predict.
 
     Attributes:
         find: finds the sector `(h, w)` of a picture of which it is taken as known; masks drawn by hand may stand in.
@@ -68,9 +68,8 @@ class BackMixLearner:
     """
 
     def __init__(self, config: BackMixClassifier, find: Finder = sector) -> None:
+        super().__init__(ViewClassifier(width=config.width, tune=config.tune))
         self._config = config
-        self._views = ViewClassifier(width=config.width, tune=config.tune).build()
-        self.module: nn.Module = self._views.module
         self.find = find
         self.guess: Finder = self._taught if config.others == "learnt" else sector
         self._known: dict[tuple[str, bool], NDArray[np.bool_]] = {}
@@ -96,10 +95,6 @@ class BackMixLearner:
         entropy = F.cross_entropy(logits, torch.from_numpy(frames.view[rows]), reduction="none", ignore_index=-1)
         worth = weights(masked, share=config.masked_share, strength=config.weight)
         return entropy * torch.from_numpy(worth).to(entropy)
-
-    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities over `VIEWS`, `(n, 4)`, of uint8 images `(n, 64, 64)`; no sector is needed."""
-        return self._views.predict(pixels)
 
     def _donors(self, frames: Frames, rows: NDArray[np.int64]) -> Donors:
         if self._config.donors == "own":

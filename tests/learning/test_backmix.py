@@ -16,9 +16,11 @@ from learning.backmix import OwnDonors, PhantomDonors, backgrounds, has_mask, mi
 from learning.blocks import to_pixels, to_signal
 from learning.learner import fit_private
 from learning.learners import LEARNERS
+from learning.learners.view_classifier import ViewLearner
 from learning.sector import sectors
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
+from synthesis.parts import build
 
 DONORS = PhantomDonors(n=16)
 
@@ -192,3 +194,14 @@ def test_a_config_asks_for_no_other_donors():
         LEARNERS["backmix_classifier"](others="drawn")
     with pytest.raises(ValueError, match="strength"):
         LEARNERS["backmix_classifier"](masked_share=0.5, weight=3.0)
+
+
+def test_a_campaign_may_take_it_for_its_classifier_of_views_and_start_it_from_the_public_prior():
+    """The stage that screens candidates asks for a `ViewLearner`; the prior is that of the plain classifier."""
+    mixed, plain = (
+        build("learner", name, {"width": 16, "tune": r"^13\."}, seed=0, prior="view_classifier")
+        for name in ("backmix_classifier", "view_classifier")
+    )
+    assert isinstance(mixed, ViewLearner)
+    pixels = stills(2, seed=0).pixels
+    assert np.array_equal(mixed.predict(pixels), plain.predict(pixels))
