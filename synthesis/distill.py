@@ -58,13 +58,13 @@ class Lesson:
         precision: of the walks and of the student's products.
     """
 
-    ways: int = 12_000
+    ways: int = 3_000
     walk: int = 1
-    steps: int = 4_000
-    batch_size: int = 96
+    steps: int = 1_200
+    batch_size: int = 48
     weights: tuple[float, float, float] = (0.4, 0.3, 0.2)
     null_share: float = 0.1
-    learning_rate: float = 6e-4
+    learning_rate: float = 1e-3
     seed: int = 20_260_301
     precision: str = "auto"
 

@@ -8,7 +8,7 @@ import torch
 
 from cohorts.phantom import simulate
 from learning import arrays
-from synthesis import distill, flow, priors
+from synthesis import bundle, distill, flow, priors
 from synthesis.distill import Lesson, student_of, teach
 from synthesis.generators.latent_flow import LatentFlow
 
@@ -120,6 +120,27 @@ def test_a_student_draws_images_by_jumps(student, conditions):
     images = student.sample(conditions, seed=1)
     assert images.shape == (64, 64, 64)
     assert images.std() > 0
+
+
+def test_the_public_student_stands_on_the_prior_that_is_installed_and_left_alone_what_sites_tune():
+    assert priors.provenance("distilled")["teacher"] == bundle.installed(["latent_flow"])
+    student, teacher = (dataclasses.replace(LatentFlow(), sample_solver=s).build() for s in ("jump", "heun"))
+    tuned = arrays.trainable(teacher.module)
+    for name, array in arrays.trainable(student.module).items():
+        np.testing.assert_array_equal(array, tuned[name])
+
+
+def test_two_jumps_of_the_public_student_end_near_where_its_teacher_walks(conditions):
+    student, teacher = (dataclasses.replace(LatentFlow(), sample_solver=s).build() for s in ("jump", "heun"))
+    right = _ends(teacher, conditions, None)
+    off = (_ends(student, conditions, 2) - right).square().mean().sqrt()
+    euler = dataclasses.replace(LatentFlow(), sample_solver="euler", sample_steps=2).build()
+    rows, noise = np.arange(64), torch.randn(64, *distill.LATENT, generator=torch.Generator().manual_seed(9))
+    with torch.inference_mode():
+        field = euler.field(conditions, rows, at_sites=True)
+        clumsy = (flow.integrate(field, noise, steps=2, solver="euler") - right).square().mean().sqrt()
+    assert off < 0.2
+    assert off < 0.5 * clumsy
 
 
 def test_a_written_student_is_read_by_its_digest(tmp_path, monkeypatch, student):
