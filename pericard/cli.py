@@ -207,6 +207,16 @@ def prior_train(
     return until_stopped(lambda: command.train(out, device))
 
 
+@prior_app.command("video")
+def prior_video(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],
+) -> int:
+    """Teach the public generator to move, on films of the phantom."""
+    from pericard import prior as command
+
+    return until_stopped(lambda: command.video(out))
+
+
 @app.command()
 def export(
     release: Annotated[

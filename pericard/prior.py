@@ -1,4 +1,4 @@
-"""`pericard prior train` and `distill`: remake the public priors from the phantom."""
+"""`pericard prior train`, `distill` and `video`: remake the public priors from the phantom."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +25,17 @@ def distill(out: Path) -> int:
 
     with _bars() as show:
         distill_public(out, Lesson(), progress=show)
+    return Exit.PASS
+
+
+def video(out: Path) -> int:
+    """Train the prior of moving hearts into the folder `out`; about five minutes of one core."""
+    from synthesis.generators.latent_video_flow import LatentVideoFlow
+    from synthesis.video_prior import VideoRecipe
+    from synthesis.video_prior import train as train_video
+
+    with _bars() as show:
+        train_video(out, recipe=VideoRecipe(), config=LatentVideoFlow(prior=False, tune="."), progress=show)
     return Exit.PASS
 
 

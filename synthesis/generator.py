@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cohorts.clips import Clips
-
 from cohorts.frames import Frames
 from learning.learner import Learner
 

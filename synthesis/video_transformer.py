@@ -43,12 +43,16 @@ class Attention(nn.Module):
             seen: which of `b` may be attended to, `(n, b)`.
         """
         n, a, b, width = x.shape
-        q, k, v = self.qkv(x).view(n, a, b, 3, self.heads, width // self.heads).permute(3, 0, 1, 4, 2, 5)
+        q, k, v = self.qkv(x).view(n * a, b, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if angle is not None:
-            q, k = _turned(q, angle), _turned(k, angle)
-        allowed = None if seen is None else seen[:, None, None, None, :]
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-        y: Tensor = self.out(h.transpose(2, 3).reshape(n, a, b, width))
+            turns = angle.repeat_interleave(a, 0)
+            q, k = _turned(q, turns), _turned(k, turns)
+        # Written out: the fused kernel's backward pass takes thrice as long on a processor for so few tokens.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        if seen is not None:
+            scores = scores.masked_fill(~seen.repeat_interleave(a, 0)[:, None, None, :], -torch.inf)
+        h = scores.softmax(-1).to(v.dtype) @ v
+        y: Tensor = self.out(h.transpose(1, 2).reshape(n, a, b, width))
         return y
 
 
@@ -66,7 +70,7 @@ class Block(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, c: Tensor, *, angle: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, *, angle: Tensor, seen: Tensor | None) -> Tensor:
         """Transform tokens `(n, frames, places, width)` under conditions `(n, frames, width)`."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).unsqueeze(2).chunk(6, -1)
         x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1)
@@ -139,7 +143,7 @@ class VideoTransformer(nn.Module):
             at_sites: add the sites' token, one for each block, which is zero in the prior.
         """
         n, frames = phase.shape
-        structures = one_hot(masks.flatten(0, 1)).unflatten(0, (n, frames))
+        structures = one_hot(masks.flatten(0, 1)).view(n, frames, STRUCTURES, *masks.shape[2:])
         outlined = (masks != 255).flatten(2).any(2).long()
         given = first.flatten(1).isfinite().all(1)
         beside = self.first(_patches(first.nan_to_num(), PATCH)) + self.first_known(given.long()).unsqueeze(1)
@@ -158,9 +162,9 @@ class VideoTransformer(nn.Module):
             token = self.site(torch.zeros(n, dtype=torch.long, device=z.device))
             tokens = tokens + token.view(n, -1, 1, self.width)
         conditions = F.silu(tokens)
-        angle = phase.nan_to_num()
+        angle, seen = phase.nan_to_num(), None if bool(real.all()) else real
         for k, block in enumerate(self.blocks):
-            x = block(x, conditions[:, k], angle=angle, seen=real)
+            x = block(x, conditions[:, k], angle=angle, seen=seen)
         shift, scale = self.final_modulation(conditions[:, -1]).unsqueeze(2).chunk(2, -1)
         x = self.final(self.final_norm(x) * (1 + scale) + shift)
         side = self.grid // PATCH
@@ -207,10 +211,10 @@ def _harmonics(phase: Tensor) -> Tensor:
 
 
 def _turned(x: Tensor, angle: Tensor) -> Tensor:
-    """Turn pairs of `(n, a, heads, b, d)` by 0, 0, 1, 1, 2, 2, ... times the `angle` `(n, b)` in cycles."""
+    """Turn pairs of `(n, heads, b, d)` by 0, 0, 1, 1, 2, 2, ... times the `angle` `(n, b)` in cycles."""
     pairs = x.shape[-1] // 2
     times = torch.arange(pairs, device=x.device) // 2
-    by = 2 * math.pi * angle[:, None, None, :, None] * times
+    by = 2 * math.pi * angle[:, None, :, None] * times
     one, other = x.chunk(2, -1)
     cosine, sine = by.cos().to(x.dtype), by.sin().to(x.dtype)
     return torch.cat([one * cosine - other * sine, one * sine + other * cosine], -1)

@@ -52,7 +52,7 @@ class LatentVideoFlow:
     depth: int = 4
     heads: int = 5
     autoencoder_width: int = 32
-    size: int = 112
+    size: int = 64
     prior: bool = True
     tune: str = r"site\.weight|modulation\.bias"
     sample_steps: int = 8
@@ -241,7 +241,7 @@ class LatentVideoFlowGenerator:
         """Encode every frame once: the encoder is frozen, so what was encoded stays true."""
         if self._encoded is None or self._encoded[0] is not clips:
             flat = self._encode(clips.pixels.reshape(-1, *clips.pixels.shape[2:]))
-            self._encoded = (clips, flat.unflatten(0, clips.phase.shape))
+            self._encoded = (clips, flat.view(*clips.phase.shape, *flat.shape[1:]))
         return self._encoded[1]
 
     @torch.no_grad()

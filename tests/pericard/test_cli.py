@@ -18,7 +18,7 @@ class Command(ModuleType):
     def __init__(self, name: str, ending: int | BaseException) -> None:
         super().__init__(name)
         self.ending, self.called = ending, ()
-        for function in ("command", "verify", "train"):
+        for function in ("command", "verify", "train", "video"):
             setattr(self, function, self._note)
 
     def _note(self, *arguments: object, **named: object) -> int:
@@ -115,6 +115,12 @@ def test_prior_train_hands_everything_over(monkeypatch: pytest.MonkeyPatch) -> N
     command = _install(monkeypatch, "prior")
     assert run(["prior", "train", "--out", "there"]) == Exit.PASS
     assert command.called == (Path("there"), "cpu")
+
+
+def test_prior_video_hands_everything_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = _install(monkeypatch, "prior")
+    assert run(["prior", "video", "--out", "there"]) == Exit.PASS
+    assert command.called == (Path("there"),)
 
 
 def test_ctrl_c_tells_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
