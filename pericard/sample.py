@@ -36,7 +36,7 @@ REQUEST, PARTS, RECORD = "request.json", "parts", "sampling.json"
 SAMPLER = ("sample_solver", "sample_steps", "precision")
 NOT_CERTIFIED = (
     "Not certified. Nobody screened these images, measured what they are good for, or attacked them; "
-    "they show more than what a certificate of the same run speaks of."
+    "a certificate of the same run speaks of other images."
 )
 
 
@@ -123,6 +123,9 @@ def sample(source: Source, asked: Asked, out: Path, *, quiet: bool) -> dict[str,
 
     request = {"generator": source.bundle.digest, "seed": asked.seed, "count": asked.count}
     _claim(out, request)
+    if (out / RECORD).is_file():  # written last: all of it is there
+        done: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        return done
     making, parts = out / "release.partial", out / PARTS
     parts.mkdir(exist_ok=True)
     generator, spent, drawn = source.bundle.build(), 0.0, 0
@@ -246,13 +249,16 @@ def _of_run(out: Path) -> Source:
 
 def _changed(bundle: "Bundle", asked: Asked) -> "Bundle":
     """Return the bundle with the sampler that was asked for; the precision is what this machine makes of it."""
+    from synthesis.bundle import installed
+    from synthesis.generators.latent_flow import JUMP, STUDENT
     from synthesis.precision import chosen
 
     given = dict(zip(SAMPLER, (asked.solver, asked.steps, asked.precision), strict=True))
     changes = {name: value for name, value in given.items() if value is not None}
     if "precision" in changes:
         changes["precision"] = chosen(str(changes["precision"]))
-    return replace(bundle, config={**bundle.config, **changes})
+    student = installed([STUDENT]) if asked.solver == JUMP and bundle.priors else {}
+    return replace(bundle, config={**bundle.config, **changes}, priors={**bundle.priors, **student})
 
 
 def _conditions(source: Source, asked: Asked) -> Iterator[tuple[int, int, int, "Frames"]]:

@@ -95,7 +95,8 @@ def test_it_says_that_nothing_of_it_is_certified_and_what_it_cost(finished, tmp_
     assert "Not certified" in said
     assert "(7.5, 1e-05)-differential privacy" in said
     assert _record(tmp_path / "o")["certified"] is False
-    assert _sample(finished, "-n", 2, "-o", tmp_path / "o") == Exit.PASS  # asked again: drawn already
+    assert _sample(finished, "-n", 2, "-o", tmp_path / "o") == Exit.PASS  # asked again: it is there already
+    assert _record(tmp_path / "o")["drawn"] == 2
     assert run(["verify", str(tmp_path / "o")]) != Exit.PASS
 
 
@@ -168,6 +169,13 @@ def test_the_public_prior_alone_draws_and_says_that_no_patient_is_in_it(tmp_path
     assert _sample("--prior", "-n", 6, "-o", tmp_path / "o") == Exit.PASS
     assert "no patient" in capsys.readouterr().out
     assert drawn[0].prior
+
+
+def test_the_public_student_is_named_by_its_digest_where_it_draws(tmp_path):
+    for name, more in {"slow": ("--steps", 1), "fast": ("--solver", "jump", "--steps", 1)}.items():
+        assert _sample("--prior", "-n", 1, "-o", tmp_path / name, "--json", *more) == Exit.PASS
+    slow, fast = (_record(tmp_path / name)["request"]["generator"] for name in ("slow", "fast"))
+    assert slow != fast
 
 
 @pytest.mark.parametrize(
