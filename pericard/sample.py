@@ -15,25 +15,24 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import typer
 
-from conf.schema import Classes
+from pericard import sources
 from pericard.errors import Exit
+from pericard.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from cohorts.frames import Frames
-    from synthesis.bundle import Bundle
 
 SUBJECTS_AT_ONCE = 256  # a part: one thousand images of two views at two phases
 REQUEST, PARTS, RECORD = "request.json", "parts", "sampling.json"
-SAMPLER = ("sample_solver", "sample_steps", "precision")
 NOT_CERTIFIED = (
     "Not certified. Nobody screened these images, measured what they are good for, or attacked them; "
     "a certificate of the same run speaks of other images."
@@ -55,19 +54,6 @@ class Asked:
     solver: str | None = None
     steps: int | None = None
     precision: str | None = "auto"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A generator, and every number of subjects that is known of its training."""
-
-    bundle: "Bundle"
-    subjects: "Collection[int]"
-
-    @property
-    def classes(self) -> Classes:
-        """What is drawn."""
-        return Classes(**self.bundle.classes)
 
 
 def command(folder: Path | None, asked: Asked, *, prior: bool, out: Path, bundle: Path | None, as_json: bool) -> int:
@@ -93,10 +79,11 @@ def command(folder: Path | None, asked: Asked, *, prior: bool, out: Path, bundle
     if (folder is None) != prior:
         raise click.UsageError("give the folder of a run or of a bundle, or --prior; not both")
     try:
-        source = _public() if folder is None else _found(folder)
+        source = sources.public() if folder is None else sources.found(folder)
         if bundle is not None:
             bundles.write(bundle, source.bundle, subjects=source.subjects)
-        source = replace(source, bundle=_changed(source.bundle, asked))
+        told = sources.changed(source.bundle, solver=asked.solver, steps=asked.steps, precision=asked.precision)
+        source = replace(source, bundle=told)
         source.bundle.build()
     except bundles.BundleChanged as error:
         say(str(error))
@@ -182,83 +169,6 @@ def _record(source: Source, asked: Asked, request: Mapping[str, Any]) -> dict[st
         "certified": False,
         "certified_because": NOT_CERTIFIED,
     }
-
-
-def _public() -> Source:
-    from synthesis import bundle as bundles
-    from synthesis.generators.latent_flow import SIZE, LatentFlow
-
-    bundle = bundles.Bundle(
-        generator="latent_flow",
-        config=asdict(LatentFlow()),
-        weights={},
-        seed=0,
-        classes=asdict(Classes()),
-        size=SIZE,
-        plan=None,
-        epsilon=None,
-        delta=None,
-        priors=bundles.installed(bundles.STOOD_ON),
-    )
-    return Source(bundle=bundle, subjects=())
-
-
-def _found(folder: Path) -> Source:
-    """Return the generator that lies in `folder`: a bundle, a finished run, or a run's release."""
-    from synthesis import bundle as bundles
-
-    if (folder / bundles.RECORD).is_file():
-        return Source(bundle=bundles.read(folder), subjects=())
-    for run in (folder, folder.resolve().parent):
-        if (run / "campaign" / "campaign.json").is_file():
-            return _of_run(run)
-    raise ValueError(f"{folder} holds neither a run nor a bundle, and is no release of a run")
-
-
-def _of_run(out: Path) -> Source:
-    from learning import arrays
-    from server.campaign import finished_stage, resumed
-    from server.stages.train import WEIGHTS
-    from synthesis import bundle as bundles
-
-    campaign = resumed(out)
-    stages = {stage.name: stage for stage in campaign.stages} if campaign is not None else {}
-    drawing = next((stage.settings for stage in stages.values() if stage.do == "sample"), None)
-    if campaign is None or drawing is None:
-        raise ValueError(f"{out} holds a run that draws nothing")
-    trained = finished_stage(out, drawing["trained"])
-    plan = stages[drawing["trained"]].settings["plan"]
-    costs = next((stage.settings["epsilon"] for stage in stages.values() if stage.do == "certify"), None)
-    sites = json.loads((finished_stage(out, "reserve") / "sites.json").read_text(encoding="utf-8"))
-    sizes = [site["public_subjects"] for site in sites.values()]
-    bundle = bundles.Bundle(
-        generator=drawing["name"],
-        config=drawing["config"],
-        weights=arrays.read(trained / WEIGHTS),
-        seed=campaign.seed,
-        classes=drawing["classes"],
-        size=campaign.size,
-        plan=plan,
-        epsilon=costs if plan is not None else None,
-        delta=campaign.delta if plan is not None else None,
-        priors=bundles.installed(bundles.STOOD_ON if drawing["config"].get("prior") else ()),
-    )
-    half = [size // 2 for size in sizes]  # members are half of a site
-    return Source(bundle=bundle, subjects={*sizes, *half, sum(sizes), sum(half)})
-
-
-def _changed(bundle: "Bundle", asked: Asked) -> "Bundle":
-    """Return the bundle with the sampler that was asked for; the precision is what this machine makes of it."""
-    from synthesis.bundle import installed
-    from synthesis.generators.latent_flow import JUMP, STUDENT
-    from synthesis.precision import chosen
-
-    given = dict(zip(SAMPLER, (asked.solver, asked.steps, asked.precision), strict=True))
-    changes = {name: value for name, value in given.items() if value is not None}
-    if "precision" in changes:
-        changes["precision"] = chosen(str(changes["precision"]))
-    student = installed([STUDENT]) if asked.solver == JUMP and bundle.priors else {}
-    return replace(bundle, config={**bundle.config, **changes}, priors={**bundle.priors, **student})
 
 
 def _conditions(source: Source, asked: Asked) -> Iterator[tuple[int, int, int, "Frames"]]:
