@@ -2,14 +2,15 @@
 
 Classes are view and whether a contrast agent was given, eight of them, of which each site names some; or view and
 phase, which in one small frame is nearly a matter of chance (`--classes phase`). At each arrival the newcomer trains an
-expert from the first one's weights, everyone runs it on their own pictures, and fusion heads are learnt anew by
-federation. Test patients of all sites so far are told apart among all classes so far; nobody says whose they are. Legal
-baselines pool the experts without training, or pass one network on from site to site; pooled retraining, which would
-need everyone's pictures in one place, is the bound. Seconds are of one core, sites one after the other, by the process'
-own clock, so that other work on the machine does not count. Epochs and step lengths were chosen on seed 100.
+expert from weights that public phantoms taught, or from the first expert's (`--start own`), everyone runs it on their
+own pictures, and fusion heads are learnt anew by federation. Test patients of all sites so far are told apart among all
+classes so far; nobody says whose they are. Legal baselines pool the experts without training, or pass one network on
+from site to site; pooled retraining, which would need everyone's pictures in one place, is the bound. Seconds are of
+one core, sites one after the other, by the process' own clock, so that other work on the machine does not count. Epochs
+and step lengths were chosen on seed 100.
 
-python -m benchmarks.experts [--write] [--classes contrast|phase] [--first-seed N] [--seeds N] [--subjects N]
-                            [--arrivals N] [--longer N] [--keep FOLDER]
+python -m benchmarks.experts [--write] [--classes contrast|phase] [--start own|public] [--first-seed N] [--seeds N]
+                            [--subjects N] [--arrivals N] [--longer N] [--keep FOLDER]
 """
 
 import argparse
@@ -51,8 +52,7 @@ from learning.ontology import Ontology, SiteLabelMap
 SIZE, TESTED = 48, 40  # pixels; subjects that each site keeps for the test
 BATCH, LEARNING_RATE = 32, 3e-3
 FIRST, NEWCOMER, POOLED = 28, 16, 28  # epochs: of the first expert, of one that starts from it, and of retraining
-LONGER = 2  # times, to see whether retraining had converged
-ROUNDS, FUSION_BATCH, FUSION_RATE, PASSES = 80, 128, 2e-2, 1
+ROUNDS, FUSION_BATCH, FUSION_RATE, PASSES = 160, 128, 1e-2, 1
 FUSIONS = {"SF": Attention.NOTHING, "attn-wSF": Attention.FEATURES, "nmd-wSF": Attention.DISCREPANCY}
 UNTRAINED: Mapping[str, Callable[[ByProducts, Sequence[SiteLabelMap]], torch.Tensor]] = {
     "max-logit": max_logit,
@@ -61,7 +61,8 @@ UNTRAINED: Mapping[str, Callable[[ByProducts, Sequence[SiteLabelMap]], torch.Ten
 }
 BEST = "nmd-wSF"  # chosen on other phantoms; learnt from a release as well
 TUNED, EXPANDED = "fine-tuning", "fine-tuning, own words"
-BOUND, LONG = "pooled retraining", "the same, longer"
+BOUND, PUBLIC = "pooled retraining", "public start alone"
+OTHERWISE = {"half as long": 0.5, "twice as long": 2.0}  # to see whether retraining had converged, and no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,13 @@ ONTOLOGIES = {
     by: Ontology(names=tuple(f"{view} {second}" for view in VIEWS for second in seconds))
     for by, seconds in {"contrast": ("plain", "contrast"), "phase": PHASES}.items()
 }
+BEGINNING = {
+    False: f"The first expert takes {FIRST} epochs, later ones start from it and take {NEWCOMER}, as does fine-tuning; "
+    "retraining starts from nothing.",
+    True: "Everything, retraining as well, starts from one network that phantoms of nobody's site taught all classes, "
+    f"in public and before; experts and fine-tuning take {NEWCOMER} epochs. Such a start flatters: those phantoms come "
+    "from the simulator that the patients come from.",
+}
 WORD = {"contrast": "whether a contrast agent was given", "phase": "phase"}
 STYLES = {"site-a": "site-a", "site-b": "site-b", "site-c": "site-c", "wide-1": "wide", "wide-2": "wide"}
 VOCABULARIES = {
@@ -153,18 +161,23 @@ def by_patient(right: NDArray[np.bool_], frames: Frames) -> float:
 class Campaign:
     """One order of arrivals, with all that the methods keep between them."""
 
-    def __init__(self, *, seed: int, n_subjects: int, by: str) -> None:
+    def __init__(self, *, seed: int, n_subjects: int, by: str, public: bool) -> None:
         self.seed, self.sites, self.names = seed, sites(by), ONTOLOGIES[by].names
-        self.called = f"{by}-{n_subjects}-{seed}"
+        self.called = f"{by}-{n_subjects}-{'public' if public else 'own'}-{seed}"
         self.train = {s.name: s.frames(n_subjects, seed=2 * seed) for s in self.sites}
         self.test = {s.name: s.frames(TESTED, seed=2 * seed + 1) for s in self.sites}
         # Phantoms of nobody's site, drawn as widely as scanners differ, stand for a synthetic release.
         every = tuple(range(len(self.names)))
         anyone = PhantomSite(name="released", style="wide", seed=9, classes=every, by=by)
         self.released = anyone.frames(TESTED, seed=2 * seed)
+        self.start: arrays.Arrays = {}
+        if public:
+            taught = self._network(range(len(self.names)))
+            self._fit(taught, anyone.frames(n_subjects, seed=2 * seed + 1), epochs=FIRST)
+            self.start = arrays.state(taught.module)
         self.experts: list[FrozenExpert] = []
         self.seen: dict[str, SiteFrames] = {}
-        self.passed_on = {name: self._network(len(self.names)) for name in (TUNED, EXPANDED)}
+        self.passed_on = {name: self._network(range(len(self.names))) for name in (TUNED, EXPANDED)}
         self.own_weight: dict[str, float] = {}
 
     def arrive(self, site: PhantomSite, *, longer: bool) -> dict[str, Figures]:
@@ -191,8 +204,10 @@ class Campaign:
             self._pass_on(learner, site, own_words=name == EXPANDED)
             found[name] = self._network_figures(learner, so_far, time.process_time() - before)
             found[name].megabytes = (len(so_far) > 1) * _bytes(learner) / 1e6
-        for name, times in ((BOUND, 1), (LONG, LONGER))[: 1 + longer]:
-            before, learner = time.process_time(), self._network(len(self.names))
+        if self.start:
+            found[PUBLIC] = self._network_figures(self._network(range(len(self.names))), so_far, 0.0)
+        for name, times in {BOUND: 1.0, **(OTHERWISE if longer else {})}.items():
+            before, learner = time.process_time(), self._network(range(len(self.names)))
             self._fit(learner, concatenate([self.train[n] for n in so_far]), epochs=times * POOLED)
             found[name] = self._network_figures(learner, so_far, time.process_time() - before)
             found[name].megabytes = self.train[site.name].pixels.nbytes / 1e6
@@ -239,12 +254,12 @@ class Campaign:
     def _expert(self, site: PhantomSite) -> tuple[float, float]:
         """Train, freeze and send round the newcomer's expert; return seconds and megabytes."""
         words, own = site.label_map, self.train[site.name]
-        learner = self._network(len(words.labels))
+        learner = self._network(words.indices)
         start = time.process_time()
-        if self.experts:
+        if self.experts and not self.start:
             warm_start(learner, self.experts[0])
         mine = dataclasses.replace(own, view=words.to_site(own.view))
-        self._fit(learner, mine, epochs=NEWCOMER if self.experts else FIRST)
+        self._fit(learner, mine, epochs=NEWCOMER if self.experts or self.start else FIRST)
         self.experts.append(freeze(learner, words, own.pixels, reference=Reference.OWN, private=False))
         self.seen = {
             name: SiteFrames(frames=old.frames, seen=old.seen.beside(observe(self.experts[-1:], old.frames.pixels)))
@@ -273,11 +288,11 @@ class Campaign:
 
     def _pass_on(self, learner: ExpertLearner, site: PhantomSite, *, own_words: bool) -> None:
         """Go on training on the newest site, with `own_words` as if there were no classes but its own."""
-        own, epochs = self.train[site.name], NEWCOMER if len(self.experts) > 1 else FIRST
+        own, epochs = self.train[site.name], NEWCOMER if len(self.experts) > 1 or self.start else FIRST
         if not own_words:
             return self._fit(learner, own, epochs=epochs)
         words, whole = site.label_map, arrays.state(learner.module)
-        part = self._network(len(words.labels))
+        part = self._network(words.indices)
         some = {n: a[words.indices] if n.startswith(HEAD) else a for n, a in whole.items()}
         arrays.load_state(part.module, some)
         self._fit(part, dataclasses.replace(own, view=words.to_site(own.view)), epochs=epochs)
@@ -294,14 +309,19 @@ class Campaign:
         right = [by_patient(s.argmax(1).numpy() == self.test[n].view, self.test[n]) for n, s in scores.items()]
         return Figures(accuracy=float(np.mean(right)), first=right[0], seconds=seconds, megabytes=megabytes)
 
-    def _fit(self, learner: ExpertLearner, frames: Frames, *, epochs: int) -> None:
+    def _fit(self, learner: ExpertLearner, frames: Frames, *, epochs: float) -> None:
         steps = math.ceil(epochs * len(frames) / BATCH)
         fit(learner, frames, steps=steps, batch_size=BATCH, learning_rate=LEARNING_RATE, seed=self.seed)
 
-    def _network(self, classes: int) -> ExpertLearner:
+    def _network(self, classes: Sequence[int] | NDArray[np.int64]) -> ExpertLearner:
+        """Return a network for some classes of the ontology, as everybody's begins."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            return Expert(classes=classes).build()
+            learner = Expert(classes=len(classes)).build()
+        if self.start:
+            rows = np.asarray(classes)
+            arrays.load_state(learner.module, {n: a[rows] if n.startswith(HEAD) else a for n, a in self.start.items()})
+        return learner
 
 
 def _warm_up() -> None:
@@ -315,7 +335,9 @@ def _bytes(learner: ExpertLearner) -> int:
 
 
 def _as_asked(options: argparse.Namespace) -> str:
-    return "".join(f" --{n} {getattr(options, n)}" for n in ("classes", "seeds", "subjects", "arrivals", "longer"))
+    return "".join(
+        f" --{n} {getattr(options, n)}" for n in ("classes", "start", "seeds", "subjects", "arrivals", "longer")
+    )
 
 
 def report(runs: Sequence[Sequence[Mapping[str, Figures]]], weights: Sequence[Mapping[str, float]], by: str) -> str:
@@ -331,7 +353,7 @@ def report(runs: Sequence[Sequence[Mapping[str, Figures]]], weights: Sequence[Ma
         return float(np.mean([getattr(run[arrival][method], of) for run in runs]))
 
     last = len(runs[0]) - 1
-    methods = [m for m in runs[0][0] if m != LONG]
+    methods = list(runs[0][0])
     later = range(min(1, last), last + 1)
     curve, cost = [], []
     for m in methods:
@@ -342,7 +364,11 @@ def report(runs: Sequence[Sequence[Mapping[str, Figures]]], weights: Sequence[Ma
         in_all = sum(mean(m, t, "seconds") for t in later) / sum(mean(BOUND, t, "seconds") for t in later)
         megabytes = sum(mean(m, t, "megabytes") for t in range(last + 1))
         cost.append([m, *(f"{s:.2f}" for s in shares), f"{in_all:.2f}", mean(m, last, "seconds"), megabytes])
-    gains = [100 * (run[last][LONG].accuracy - run[last][BOUND].accuracy) for run in runs if LONG in run[last]]
+    others = {
+        how: [100 * (run[last][how].accuracy - run[last][BOUND].accuracy) for run in runs if how in run[last]]
+        for how in OTHERWISE
+    }
+    changes = [f"{how} {np.mean(g):+.1f} ({len(g)} seed(s))" for how, g in others.items() if g]
     fused = [m for m in methods if m.split(",")[0] in FUSIONS]
     legal = [m for m in methods if m not in fused and m != BOUND]
     rival = max(legal, key=lambda m: mean(m, last))
@@ -362,13 +388,10 @@ def report(runs: Sequence[Sequence[Mapping[str, Figures]]], weights: Sequence[Ma
             results.table(["method", *names, "spread", "backward transfer"], curve),
             "Seconds of training at each arrival over those of pooled retraining at the same arrival; the same in all "
             "from the second arrival on; seconds at the last; megabytes moved in all, which for pooled retraining are "
-            f"the pictures, that may not move. The first expert takes {FIRST} epochs, later ones start from it and "
-            f"take {NEWCOMER}, as does fine-tuning; retraining starts from nothing and takes {POOLED}. An expert's own "
-            f"site gives it a weight of (mean; even shares would be {1 / (last + 1):.2f}): {own}.",
+            f"the pictures, that may not move. {BEGINNING[PUBLIC in methods]} Retraining takes {POOLED}. An expert's "
+            f"own site gives it a weight of (mean; even shares would be {1 / (last + 1):.2f}): {own}.",
             results.table(["method", *names, "in all", "seconds at the last", "MB"], cost),
-            f"Has retraining converged? {LONGER} times as long, the last gains, in points, of {len(gains)} seed(s): "
-            + (", ".join(f"{g:+.1f}" for g in gains) or "not tried")
-            + ".",
+            f"Has retraining converged? After the last arrival, in points: {', '.join(changes) or 'not tried'}.",
             f"Aims, of {BEST}, which was chosen on other phantoms. Above every legal baseline: after the last arrival "
             f"{gain:+.1f} points from the best, {rival}, {worst:+.1f} in the worst seed, and {ahead:+.1f} at the worst "
             f"arrival. Within 2 points of pooled retraining: {gap:+.1f}. At most a third of its seconds: "
@@ -383,12 +406,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--classes", default="contrast", choices=sorted(VOCABULARIES))
+    parser.add_argument("--start", default="public", choices=("own", "public"))
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--subjects", type=int, default=90)
     parser.add_argument("--arrivals", type=int, default=len(STYLES), choices=range(1, len(STYLES) + 1))
     parser.add_argument(
-        "--longer", type=int, default=1, help="of how many seeds the last retraining is tried for longer"
+        "--longer", type=int, default=1, help="of how many seeds the last retraining is tried for other times"
     )
     parser.add_argument("--keep", type=Path, help="a folder from which a run that was stopped goes on")
     options = parser.parse_args()
@@ -396,7 +420,12 @@ def main() -> None:
     _warm_up()
     runs, weights = [], []
     for k in range(options.seeds):
-        campaign = Campaign(seed=options.first_seed + k, n_subjects=options.subjects, by=options.classes)
+        campaign = Campaign(
+            seed=options.first_seed + k,
+            n_subjects=options.subjects,
+            by=options.classes,
+            public=options.start == "public",
+        )
         run = campaign.recall(options.keep, options.arrivals) if options.keep else []
         for site in campaign.sites[len(run) : options.arrivals]:
             run.append(found := campaign.arrive(site, longer=k < options.longer and site is campaign.sites[-1]))
