@@ -7,14 +7,17 @@ on phantoms alone, sees in the image. "Trained on" is the Dice on other phantoms
 drawn. "Off the way" is the distance of latents, whose spread is 1, from where 50 steps of Heun end from the same noise.
 Time is of one core, counted by the processor's clock, so that it says the same on a busy machine.
 
-python -m benchmarks.sampling [--write] [--subjects N]
+python -m benchmarks.sampling [--write] [--subjects N] [--threads N] [--kept FILE]
 """
 
 import argparse
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
+from functools import cache, cached_property, partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,40 +44,64 @@ ARMS = [
     *[LatentFlow(sample_solver="euler", sample_steps=n) for n in (1, 2, 4, 10, 20, 50)],
     *[LatentFlow(sample_solver="midpoint", sample_steps=n) for n in (2, 4)],
     *[LatentFlow(sample_solver="heun", sample_steps=n, precision="bf16") for n in (4, 8)],
-    LatentFlow(sample_solver="midpoint", sample_steps=4, precision="bf16"),
+    *[LatentFlow(sample_solver="midpoint", sample_steps=n, precision="bf16") for n in (2, 4)],
 ]
 STUDENTS = [LatentFlow(sample_solver=JUMP, sample_steps=n, precision=p) for n in (1, 2, 4) for p in ("fp32", "bf16")]
-TRAINED = {("heun", 8, "fp32"), ("heun", 8, "bf16"), ("midpoint", 4, "bf16"), (JUMP, 1, "bf16"), (JUMP, 2, "bf16")}
+TRAINED = {
+    ("heun", 8, "fp32"),
+    ("heun", 8, "bf16"),
+    ("midpoint", 2, "bf16"),
+    ("midpoint", 4, "bf16"),
+    (JUMP, 1, "bf16"),
+    (JUMP, 2, "bf16"),
+}
 SUBSET = 250
 Picture = NDArray[np.uint8]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Judges:
-    """What every arm is judged by: shapes asked, pictures of other people, features, and a segmenter of phantoms."""
+    """What every arm is judged by, made when it is first needed: shapes, pictures of other people, a segmenter."""
 
-    asked: Frames
-    others: Frames
-    features: Callable[[Picture], NDArray[np.float64]]
-    segmenter: SegmenterLearner
-
-
-def judges(subjects: int) -> Judges:
-    """Simulate the people and train the segmenter."""
-    views = ViewClassifier(tune=".").build()
-    arrays.load_state(views.module, priors.load("view_classifier"))
-    views.module.eval()
+    def __init__(self, subjects: int) -> None:
+        self.subjects = subjects
+        self.asked, self.others = (simulate.stills(subjects, seed=seed) for seed in (601, 602))
+        self._views = ViewClassifier(tune=".").build()
+        arrays.load_state(self._views.module, priors.load("view_classifier"))
+        self._views.module.eval()
 
     @torch.inference_mode()
-    def features(pixels: Picture) -> NDArray[np.float64]:
-        return views.module[:-1](to_signal(torch.from_numpy(pixels))).double().numpy()
+    def features(self, pixels: Picture) -> NDArray[np.float64]:
+        """Return what the public view classifier sees before it names a view, `(n, 1024)`."""
+        return self._views.module[:-1](to_signal(torch.from_numpy(pixels))).double().numpy()
 
-    return Judges(
-        asked=simulate.stills(subjects, seed=601),
-        others=simulate.stills(subjects, seed=602),
-        features=features,
-        segmenter=_segmenter(simulate.stills(subjects, seed=603)),
-    )
+    @cached_property
+    def segmenter(self) -> SegmenterLearner:
+        """A segmenter of phantoms."""
+        return _segmenter(simulate.stills(self.subjects, seed=603))
+
+    @cached_property
+    def reference(self) -> torch.Tensor:
+        """Where 50 steps of Heun end."""
+        return latents(REFERENCE.build(), self.asked)
+
+
+class Kept:
+    """Rows that were measured before, in a file of JSON lines, so that a stopped run can go on."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+        self.rows: dict[str, list[object]] = dict(json.loads(line) for line in lines)
+
+    def row(self, key: str, measure: Callable[[], list[object]]) -> list[object]:
+        """Return the row `key`, measured now if it never was."""
+        if key not in self.rows:
+            self.rows[key] = measure()
+            print(key, self.rows[key], flush=True)
+            if self.path is not None:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([key, self.rows[key]]) + "\n")
+        return self.rows[key]
 
 
 def _segmenter(frames: Frames) -> SegmenterLearner:
@@ -135,126 +162,128 @@ def evaluations(config: LatentFlow) -> int:
     return config.sample_steps if config.is_student else flow.evaluations(config.sample_solver, config.sample_steps)
 
 
-def steps_against_quality(judged: Judges, arms: Iterable[LatentFlow], reference: torch.Tensor) -> str:
+def steps_against_quality(judged: Judges, kept: Kept) -> str:
     """Judge every arm."""
-    rows: list[list[object]] = []
-    real = judged.features(judged.others.pixels)
-    batch = judged.asked.select(judged.asked.subjects[:16])
-    for config in arms:
-        generator = config.build()
-        drawn = generator.sample(judged.asked, seed=1)
-        mean, error = kid(judged.features(drawn), real)
+    rows = []
+    for config in (*ARMS, *STUDENTS):
         key = (config.sample_solver, config.sample_steps, config.precision)
-        trained: object = ""
-        if key in TRAINED:
-            learner = _segmenter(dataclasses.replace(judged.asked, pixels=drawn))
-            trained = dice(learner.predict(judged.others.pixels), judged.others.masks)
-        rows.append([
-            *key,
-            evaluations(config),
-            core_milliseconds(partial(generator.sample, batch, seed=1), repeats=2) / len(batch),
-            f"{mean:.3f} ± {error:.3f}",
-            dice(judged.segmenter.predict(drawn), judged.asked.masks),
-            float((latents(generator, judged.asked) - reference).square().mean().sqrt()),
-            trained,
-        ])  # fmt: skip
-        print(rows[-1], flush=True)
-    head = [
-        "solver",
-        "steps",
-        "numbers",
-        "evaluations",
-        "core ms/image",
-        "KID x 1000",
-        "obeyed",
-        "off the way",
-        "trained on",
+        rows.append([*key, evaluations(config), *kept.row(f"steps {key}", partial(_judged, judged, config, key))])
+    head = ["solver", "steps", "numbers", "evaluations", "core ms/image", "KID x 1000", "obeyed", "off the way"]
+    return results.table([*head, "trained on"], rows)
+
+
+def _judged(judged: Judges, config: LatentFlow, key: tuple[str, int, str]) -> list[object]:
+    generator = config.build()
+    drawn = generator.sample(judged.asked, seed=1)
+    batch = judged.asked.select(judged.asked.subjects[:16])
+    trained: object = ""
+    if key in TRAINED:
+        learner = _segmenter(dataclasses.replace(judged.asked, pixels=drawn))
+        trained = dice(learner.predict(judged.others.pixels), judged.others.masks)
+    return [
+        core_milliseconds(partial(generator.sample, batch, seed=1)) / len(batch),
+        _told(kid(judged.features(drawn), judged.features(judged.others.pixels))),
+        dice(judged.segmenter.predict(drawn), judged.asked.masks),
+        float((latents(generator, judged.asked) - judged.reference).square().mean().sqrt()),
+        trained,
     ]
-    return results.table(head, rows)
 
 
-def tuned_at_a_site(judged: Judges) -> str:
+def tuned_at_a_site(judged: Judges, kept: Kept) -> str:
     """Tune the generator on another scanner, then draw with students: of the public prior, and taught afresh."""
-    here = simulate.stills(64, seed=611, style="site-c")
-    real = judged.features(simulate.stills(len(judged.asked.subjects), seed=612, style="site-c").pixels)
-    teacher = LatentFlow().build()
-    fit(teacher, here, steps=80, batch_size=32, learning_rate=1e-2, seed=0)
-    tuned = arrays.trainable(teacher.module)
-    borrowed = LatentFlow(sample_solver=JUMP, sample_steps=2).build()
-    arrays.load(borrowed.module, tuned)
-    lesson = Lesson(ways=768, steps=200, batch_size=48, learning_rate=5e-4)
-    afresh = teach(teacher, simulate.conditions(768, seed=613), lesson, start=borrowed)
-    reference = latents(teacher, judged.asked)
-    arms = {
-        "public prior, 8 steps of Heun": LatentFlow().build(),
-        "tuned, 8 steps of Heun": teacher,
-        "tuned weights in the public student, 2 jumps": borrowed,
-        f"student taught {lesson.steps} batches more, 2 jumps": afresh,
-    }
-    rows = []
-    for name, generator in arms.items():
-        mean, error = kid(judged.features(generator.sample(judged.asked, seed=1)), real)
-        off = float((latents(generator, judged.asked) - reference).square().mean().sqrt())
-        rows.append([name, f"{mean:.3f} ± {error:.3f}", off])
-        print(rows[-1], flush=True)
-    return results.table(["generator", "KID x 1000 to that site", "off the tuned teacher's way"], rows)
+    head = ["generator", "KID x 1000 to that site", "off the tuned teacher's way"]
+    names = ("public prior, Heun 8", "tuned, Heun 8", "tuned weights in the public student, 2 jumps",
+             "the same, taught 200 batches more, 2 jumps")  # fmt: skip
+
+    @cache
+    def measured() -> dict[str, list[object]]:
+        here = simulate.stills(64, seed=611, style="site-c")
+        real = judged.features(simulate.stills(judged.subjects, seed=612, style="site-c").pixels)
+        teacher = LatentFlow().build()
+        fit(teacher, here, steps=80, batch_size=32, learning_rate=1e-2, seed=0)
+        borrowed = LatentFlow(sample_solver=JUMP, sample_steps=2).build()
+        arrays.load(borrowed.module, arrays.trainable(teacher.module))
+        lesson = Lesson(ways=768, steps=200, learning_rate=5e-4)
+        afresh = teach(teacher, simulate.conditions(768, seed=613), lesson, start=borrowed)
+        reference, found = latents(teacher, judged.asked), {}
+        for name, generator in zip(names, (LatentFlow().build(), teacher, borrowed, afresh), strict=True):
+            drawn = judged.features(generator.sample(judged.asked, seed=1))
+            off = (latents(generator, judged.asked) - reference).square().mean().sqrt()
+            found[name] = [_told(kid(drawn, real)), float(off)]
+        return found
+
+    return results.table(head, [[n, *kept.row(f"tuned {n}", lambda n=n: measured()[n])] for n in names])
 
 
-def growth(judged: Judges) -> str:
+def growth(judged: Judges, kept: Kept) -> str:
     """Time numbers of images, drawn in one call."""
-    rows = []
-    arms = (LatentFlow(), LatentFlow(sample_solver="midpoint", sample_steps=4, precision="bf16"), STUDENTS[3])
-    generators = [config.build() for config in arms]
-    for n in (64, 256, len(judged.asked)):
+    arms = (
+        LatentFlow(),
+        LatentFlow(precision="bf16"),
+        LatentFlow(sample_solver=JUMP, sample_steps=2, precision="bf16"),
+    )
+
+    def measured(n: int) -> list[object]:
         some = judged.asked.select(judged.asked.subjects[: n // 4])
-        ms = [core_milliseconds(partial(g.sample, some, seed=1), repeats=1) / n for g in generators]
-        rows.append([n, *ms])
-        print(rows[-1], flush=True)
-    names = [f"{c.sample_solver} {c.sample_steps}, {c.precision}" for c in arms]
-    return results.table(["images", *names], rows)
+        return [core_milliseconds(partial(config.build().sample, some, seed=1), repeats=1) / n for config in arms]
+
+    rows = [[n, *kept.row(f"growth {n}", partial(measured, n))] for n in (64, 128, 256, 384) if n <= len(judged.asked)]
+    return results.table(["images", *(f"{c.sample_solver} {c.sample_steps}, {c.precision}" for c in arms)], rows)
 
 
-def wall(judged: Judges, threads: int) -> str:
+def wall(judged: Judges, kept: Kept, threads: int) -> str:
     """Time batches of 64 by the wall clock with all threads; the best of several, scaled to 1,000 images."""
-    torch.set_num_threads(threads)
     batch, rows = judged.asked.select(judged.asked.subjects[:16]), []
-    for config in (LatentFlow(), LatentFlow(precision="bf16"), STUDENTS[3], STUDENTS[1]):
+
+    def measured(config: LatentFlow) -> list[object]:
         generator, best = config.build(), np.inf
         for _ in range(6):
             begun = time.perf_counter()
             generator.sample(batch, seed=1)
             best = min(best, time.perf_counter() - begun)
-        rows.append([config.sample_solver, config.sample_steps, config.precision, best * 1000 / len(batch)])
-        print(rows[-1], flush=True)
+        return [best * 1000 / len(batch)]
+
+    torch.set_num_threads(threads)
+    for config in (LatentFlow(), LatentFlow(precision="bf16"), *(c for c in STUDENTS if c.precision == "bf16")):
+        key = (config.sample_solver, config.sample_steps, config.precision)
+        rows.append([*key, *kept.row(f"wall {threads} {key}", partial(measured, config))])
     torch.set_num_threads(1)
-    return results.table(["solver", "steps", "numbers", f"s per 1,000 images, {threads} threads, best batch"], rows)
+    return results.table(["solver", "steps", "numbers", f"s per 1,000 images, {threads} threads"], rows)
 
 
-def stock(judged: Judges) -> str:
+def stock(kept: Kept) -> str:
     """Time MONAI's pixel-space diffusion network of about as many weights as ours, told the mask by concatenation."""
+    if find_spec("einops") is None:
+        return "Not measured: MONAI's network needs einops, which is not installed here."
     from monai.networks.nets import DiffusionModelUNet
     from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
-    rows: list[list[object]] = []
-    for size in (32, 64, 112):
+    def measured(size: int, scheduler: Any, steps: int) -> list[object]:
         network = DiffusionModelUNet(
             spatial_dims=2, in_channels=4, out_channels=1, channels=(32, 64, 64), num_res_blocks=1,
             attention_levels=(False, False, True), num_head_channels=32, norm_num_groups=16,
         ).eval()  # fmt: skip
-        count = sum(p.numel() for p in network.parameters())
-        for scheduler, steps in ((DDPMScheduler(num_train_timesteps=1000), 1000), (DDIMScheduler(1000), 50)):
-            scheduler.set_timesteps(steps)
-            x, masks, n = torch.randn(8, 1, size, size), torch.zeros(8, 3, size, size), 8
+        scheduler.set_timesteps(steps)
+        x, masks, t = torch.randn(8, 1, size, size), torch.zeros(8, 3, size, size), scheduler.timesteps[0]
 
-            def one(s: Any = scheduler, x: torch.Tensor = x, masks: torch.Tensor = masks, net: Any = network) -> None:
-                with torch.inference_mode():
-                    t = s.timesteps[0]
-                    s.step(net(torch.cat([x, masks], 1), timesteps=t.expand(len(x))), t, x)
+        @torch.inference_mode()
+        def one() -> None:
+            scheduler.step(network(torch.cat([x, masks], 1), timesteps=t.expand(len(x))), t, x)
 
-            ms = core_milliseconds(one) * steps / n
-            rows.append([type(scheduler).__name__, size, f"{count / 1e6:.2f} M", steps, ms])
-            print(rows[-1], flush=True)
-    return results.table(["MONAI", "size", "weights", "steps", "core ms/image"], rows)
+        weights = sum(p.numel() for p in network.parameters())
+        return [f"{weights / 1e6:.2f} M", steps, core_milliseconds(one) * steps / len(x)]
+
+    kinds: tuple[tuple[str, Any, int], ...] = (("DDPM", DDPMScheduler, 1000), ("DDIM", DDIMScheduler, 50))
+    rows = [
+        [name, size, *kept.row(f"stock {name} {size}", partial(measured, size, kind(num_train_timesteps=1000), steps))]
+        for size in (32, 64, 112)
+        for name, kind, steps in kinds
+    ]
+    return results.table(["MONAI, pixels", "size", "weights", "steps", "core ms/image"], rows)
+
+
+def _told(found: tuple[float, float]) -> str:
+    return f"{found[0]:.3f} ± {found[1]:.3f}"
 
 
 def main() -> None:
@@ -263,27 +292,34 @@ def main() -> None:
     arguments.add_argument("--write", action="store_true", help="replace the section of benchmarks/RESULTS.md")
     arguments.add_argument("--subjects", type=int, default=96, help="simulated people, four images each")
     arguments.add_argument("--threads", type=int, default=2, help="for the wall clock")
+    arguments.add_argument("--kept", type=Path, help="rows of an earlier run that was stopped; new ones are added")
     given = arguments.parse_args()
     torch.set_num_threads(1)
-    judged = judges(given.subjects)
-    reference = latents(REFERENCE.build(), judged.asked)
-    floor, error = kid(judged.features(judged.asked.pixels), judged.features(judged.others.pixels))
-    seen = dice(judged.segmenter.predict(judged.asked.pixels), judged.asked.masks)
-    text = "\n\n".join([
-        " ".join(__doc__.split("\n\n")[1].split()),
-        f"{len(judged.asked)} images an arm. Phantoms against other phantoms: KID x 1000 {floor:.3f} ± {error:.3f}, "
-        f'"obeyed" {seen:.4f}. This processor draws by "auto" in {chosen("auto")}.',
-        "### Solvers, steps, numbers\n\n" + steps_against_quality(judged, [*ARMS, *STUDENTS], reference),
-        "### A generator tuned at a site, and its student\n\nTuned on 64 phantoms of another scanner without noise; "
-        "the student takes over what the site tuned.\n\n" + tuned_at_a_site(judged),
-        "### Growth with the number, core ms an image\n\n" + growth(judged),
-        "### By the wall clock\n\nOn a busy machine these are upper bounds.\n\n" + wall(judged, given.threads),
-        "### The stock alternative: diffusion on pixels\n\nThe network is not trained: this is its time alone, of one "
-        "step times the steps.\n\n" + stock(judged),
-    ])  # fmt: skip
-    print(text)
-    if given.write:
-        results.write("Sampling", "python -m benchmarks.sampling --write", text)
+    judged, kept = Judges(given.subjects), Kept(given.kept)
+    of_real = partial(kid, judged.features(judged.asked.pixels), judged.features(judged.others.pixels))
+    floor = kept.row("floor", lambda: [_told(of_real()), _obeyed(judged)])
+    text = (
+        f"{' '.join(__doc__.split(chr(10) * 2)[1].split())}\n\n{len(judged.asked)} images an arm. Phantoms against "
+        f'other phantoms: KID x 1000 {floor[0]}, "obeyed" {floor[1]:.4f}. "auto" is {chosen("auto")} here.'
+    )
+    parts: dict[str, Callable[[], str]] = {
+        "Solvers, steps, numbers": partial(steps_against_quality, judged, kept),
+        "A generator tuned at a site, and its student. Tuned on 64 phantoms of another scanner without noise; the "
+        "student takes over what the site tuned": partial(tuned_at_a_site, judged, kept),
+        "Growth with the number, core ms an image": partial(growth, judged, kept),
+        "By the wall clock; on a busy machine an upper bound": partial(wall, judged, kept, given.threads),
+        "The stock alternative, diffusion on pixels; not trained, so its time alone, of one step times the steps": (
+            partial(stock, kept)
+        ),
+    }
+    for title, measure in parts.items():
+        text += f"\n\n{title}:\n\n{measure()}"
+        if given.write:  # after every part: a run that is stopped leaves what it measured
+            results.write("Sampling", "python -m benchmarks.sampling --write", text)
+
+
+def _obeyed(judged: Judges) -> float:
+    return dice(judged.segmenter.predict(judged.asked.pixels), judged.asked.masks)
 
 
 if __name__ == "__main__":
