@@ -1,18 +1,24 @@
-"""Contrast echo of the phantom: pictures whose cavities are filled with a contrast agent, for benchmarks alone.
+"""Five phantom sites that name different classes, and the contrast echo that some of them do; for benchmarks alone.
 
-The agent makes blood brighter than muscle, and the scanner is turned down for it, so that tissue darkens. Only the
-left heart is filled, for nothing else is outlined; how densely, how evenly and how far down differs from clip to clip.
+A contrast agent makes blood brighter than muscle, and the scanner is turned down for it, so that tissue darkens. Only
+the left heart is filled, for nothing else is outlined; how densely, how evenly and how far down differs from clip to
+clip.
 """
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from cohorts.frames import Frames
+from cohorts.frames import COLUMNS, PHASES, VIEWS, Frames, concatenate
+from cohorts.phantom import scanner
+from cohorts.phantom.simulate import stills_with_style
 from cohorts.study import ATRIUM
+from learning.ontology import Ontology, SiteLabelMap
 
+SIZE = 48  # pixels
 CAVITY = 1
 LEVEL = (130.0, 225.0)  # grey value of blood
 TISSUE = (0.4, 0.9)  # share of its grey value that tissue keeps
@@ -58,3 +64,66 @@ def _noise(rng: np.random.Generator, size: int, length: float) -> NDArray[np.flo
     """Return noise of mean 0 and standard deviation 1, correlated over `length` of the height of the picture."""
     noise = gaussian_filter(rng.standard_normal((size, size)), length * size)
     return np.asarray(noise / noise.std())
+
+
+ONTOLOGIES = {
+    by: Ontology(names=tuple(f"{view} {second}" for view in VIEWS for second in seconds))
+    for by, seconds in {"contrast": ("plain", "contrast"), "phase": PHASES}.items()
+}
+WORD = {"contrast": "whether a contrast agent was given", "phase": "phase"}
+STYLES = {"site-a": "site-a", "site-b": "site-b", "site-c": "site-c", "wide-1": "wide", "wide-2": "wide"}
+VOCABULARIES = {
+    "contrast": ((0, 2, 3, 4, 5, 6), (0, 2, 3), (1, 3, 5, 7), (0, 1, 6, 7), (2, 3, 4, 5, 6, 7)),
+    "phase": ((0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7), (0, 1, 6, 7), (2, 3, 4, 5, 6, 7)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhantomSite:
+    """A site of the benchmark: its style of scanner, the seed of its people and the classes that it names.
+
+    Class `2 v + s` is view `v` and, as `by` says, the phase `s` or whether a contrast agent was given.
+    """
+
+    name: str
+    style: str
+    seed: int
+    classes: tuple[int, ...]
+    by: str
+
+    def frames(self, n_subjects: int, *, seed: int) -> Frames:
+        """Simulate `n_subjects` patients whose `view` counts the classes of the ontology."""
+        views = [VIEWS[i] for i in sorted({c // 2 for c in self.classes})]
+        whole = 1000 * seed + self.seed
+        frames, knobs = stills_with_style(n_subjects, seed=whole, size=SIZE, style=self.style, views=views)
+        if self.by == "phase":
+            every = dataclasses.replace(frames, view=2 * frames.view + frames.phase)
+            return _rows(every, np.isin(every.view, self.classes))
+        plain = dataclasses.replace(frames, view=2 * frames.view)
+        filled = opacify(frames, scanner.fan(knobs, SIZE), seed=whole)
+        given = dataclasses.replace(filled, view=2 * frames.view + 1)
+        both = [_rows(part, np.isin(part.view, self.classes)) for part in (plain, given)]
+        joined = concatenate(both)  # the people of both parts are the same
+        return dataclasses.replace(joined, subject=joined.subject % n_subjects, subjects=frames.subjects)
+
+    @property
+    def label_map(self) -> SiteLabelMap:
+        """Return what the site's words mean."""
+        names = ONTOLOGIES[self.by]
+        return SiteLabelMap(
+            site=self.name,
+            labels=tuple(f"{self.name} {c}" for c in self.classes),
+            means=tuple(names.names[c] for c in self.classes),
+            ontology=names,
+        )
+
+
+def _rows(frames: Frames, keep: NDArray[np.bool_]) -> Frames:
+    columns = {c: getattr(frames, c)[keep] for c in COLUMNS}
+    return dataclasses.replace(frames, **columns)
+
+
+def sites(by: str) -> tuple[PhantomSite, ...]:
+    """Return the sites in the order in which they arrive."""
+    each = enumerate(zip(STYLES.items(), VOCABULARIES[by], strict=True), 1)
+    return tuple(PhantomSite(name=n, style=s, seed=k, classes=c, by=by) for k, ((n, s), c) in each)

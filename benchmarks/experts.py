@@ -27,10 +27,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import results
-from benchmarks.contrast import opacify
-from cohorts.frames import COLUMNS, PHASES, VIEWS, Frames, concatenate
-from cohorts.phantom import scanner
-from cohorts.phantom.simulate import stills_with_style
+from benchmarks.contrast import ONTOLOGIES, STYLES, VOCABULARIES, WORD, PhantomSite, sites
+from cohorts.frames import Frames, concatenate
 from learning import arrays
 from learning.experts import (
     HEAD,
@@ -47,12 +45,12 @@ from learning.experts import (
 from learning.fusion import Attention, Fusion, FusionNet, SiteFrames, augmented, federate, fit_released
 from learning.learner import fit
 from learning.learners.expert import Expert, ExpertLearner
-from learning.ontology import Ontology, SiteLabelMap
+from learning.ontology import SiteLabelMap
 
-SIZE, TESTED = 48, 40  # pixels; subjects that each site keeps for the test
+TESTED = 40  # subjects that each site keeps for the test
 BATCH, LEARNING_RATE = 32, 3e-3
 FIRST, NEWCOMER, POOLED = 28, 16, 28  # epochs: of the first expert, of one that starts from it, and of retraining
-ROUNDS, FUSION_BATCH, FUSION_RATE, PASSES = 160, 128, 1e-2, 1
+ROUNDS, FUSION_BATCH, FUSION_RATE, PASSES = 240, 128, 1e-2, 2
 FUSIONS = {"SF": Attention.NOTHING, "attn-wSF": Attention.FEATURES, "nmd-wSF": Attention.DISCREPANCY}
 UNTRAINED: Mapping[str, Callable[[ByProducts, Sequence[SiteLabelMap]], torch.Tensor]] = {
     "max-logit": max_logit,
@@ -63,57 +61,6 @@ BEST = "nmd-wSF"  # chosen on other phantoms; learnt from a release as well
 TUNED, EXPANDED = "fine-tuning", "fine-tuning, own words"
 BOUND, PUBLIC = "pooled retraining", "public start alone"
 OTHERWISE = {"half as long": 0.5, "twice as long": 2.0}  # to see whether retraining had converged, and no more
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PhantomSite:
-    """A site of the benchmark: its style of scanner, the seed of its people and the classes that it names.
-
-    Class `2 v + s` is view `v` and, as `by` says, the phase `s` or whether a contrast agent was given.
-    """
-
-    name: str
-    style: str
-    seed: int
-    classes: tuple[int, ...]
-    by: str
-
-    def frames(self, n_subjects: int, *, seed: int) -> Frames:
-        """Simulate `n_subjects` patients whose `view` counts the classes of the ontology."""
-        views = [VIEWS[i] for i in sorted({c // 2 for c in self.classes})]
-        whole = 1000 * seed + self.seed
-        frames, knobs = stills_with_style(n_subjects, seed=whole, size=SIZE, style=self.style, views=views)
-        if self.by == "phase":
-            every = dataclasses.replace(frames, view=2 * frames.view + frames.phase)
-            return _rows(every, np.isin(every.view, self.classes))
-        plain = dataclasses.replace(frames, view=2 * frames.view)
-        filled = opacify(frames, scanner.fan(knobs, SIZE), seed=whole)
-        given = dataclasses.replace(filled, view=2 * frames.view + 1)
-        both = [_rows(part, np.isin(part.view, self.classes)) for part in (plain, given)]
-        joined = concatenate(both)  # the people of both parts are the same
-        return dataclasses.replace(joined, subject=joined.subject % n_subjects, subjects=frames.subjects)
-
-    @property
-    def label_map(self) -> SiteLabelMap:
-        """Return what the site's words mean."""
-        names = ONTOLOGIES[self.by]
-        return SiteLabelMap(
-            site=self.name,
-            labels=tuple(f"{self.name} {c}" for c in self.classes),
-            means=tuple(names.names[c] for c in self.classes),
-            ontology=names,
-        )
-
-
-def _rows(frames: Frames, keep: NDArray[np.bool_]) -> Frames:
-    columns = {c: getattr(frames, c)[keep] for c in COLUMNS}
-    return dataclasses.replace(frames, **columns)
-
-
-ONTOLOGIES = {
-    by: Ontology(names=tuple(f"{view} {second}" for view in VIEWS for second in seconds))
-    for by, seconds in {"contrast": ("plain", "contrast"), "phase": PHASES}.items()
-}
 BEGINNING = {
     False: f"The first expert takes {FIRST} epochs, later ones start from it and take {NEWCOMER}, as does fine-tuning; "
     "retraining starts from nothing.",
@@ -121,18 +68,6 @@ BEGINNING = {
     f"in public and before; experts and fine-tuning take {NEWCOMER} epochs. Such a start flatters: those phantoms come "
     "from the simulator that the patients come from.",
 }
-WORD = {"contrast": "whether a contrast agent was given", "phase": "phase"}
-STYLES = {"site-a": "site-a", "site-b": "site-b", "site-c": "site-c", "wide-1": "wide", "wide-2": "wide"}
-VOCABULARIES = {
-    "contrast": ((0, 2, 3, 4, 5, 6), (0, 2, 3), (1, 3, 5, 7), (0, 1, 6, 7), (2, 3, 4, 5, 6, 7)),
-    "phase": ((0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7), (0, 1, 6, 7), (2, 3, 4, 5, 6, 7)),
-}
-
-
-def sites(by: str) -> tuple[PhantomSite, ...]:
-    """Return the sites in the order in which they arrive."""
-    each = enumerate(zip(STYLES.items(), VOCABULARIES[by], strict=True), 1)
-    return tuple(PhantomSite(name=n, style=s, seed=k, classes=c, by=by) for k, ((n, s), c) in each)
 
 
 @dataclass(slots=True, kw_only=True)
