@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from client import groups
+from client import groups, personal
 from client.admission import admitted
 from client.site import Site
 from learning import durable, wire
@@ -34,6 +34,8 @@ def train(site: Site, request: Train) -> Trained:
     ):
         raise Refusal(Code.REFUSED_POLICY, f"stage {request.stage!r}: training without noise is not allowed here")
     groups.understood(request.minds, private=plan is not None)
+    if personal.of(request.arrays, request.personal):
+        raise Refusal(Code.UNREADABLE, f"arrays hold weights that personal={request.personal!r} says are this site's")
     key = f"train.{request.stage}.{request.round}"
 
     def compute() -> Trained:
@@ -64,7 +66,6 @@ def guess(site: Site, request: Guess) -> Guessed:
 
 
 def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
-    from client import personal
     from cohorts.split import Split
     from learning import arrays
     from learning.learner import fit
@@ -72,8 +73,6 @@ def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
 
     learner = build(request.kind, request.name, request.config, seed=request.seed, prior=request.prior)
     arrays.load_frozen(learner.module, request.frozen)
-    if personal.of(request.arrays, request.personal):
-        raise Refusal(Code.UNREADABLE, f"arrays hold weights that personal={request.personal!r} says are this site's")
     first = personal.of(arrays.trainable(learner.module), request.personal)
     own = personal.read(site, request.run, request.stage, request.round - 1) if first else {}
     arrays.load(learner.module, {**first, **own, **request.arrays})

@@ -43,12 +43,8 @@ def load_frozen(module: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) ->
     """Put `arrays` into whatever of `module` is not trained: all of it or, where `arrays` is empty, nothing."""
     if not arrays:
         return
-    trained = {n for n, p in module.named_parameters() if p.requires_grad}
-    own = {n: t for n, t in module.state_dict().items() if n not in trained}
-    _check(arrays, {n: tuple(t.shape) for n, t in own.items()})
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(torch.from_numpy(np.array(arrays[name], np.float32)))
+    _check(arrays, {n: a.shape for n, a in frozen(module).items()})
+    module.load_state_dict({n: torch.from_numpy(np.array(a, np.float32)) for n, a in arrays.items()}, strict=False)
 
 
 def frozen(module: nn.Module) -> Arrays:

@@ -151,31 +151,3 @@ def balanced_rows(groups: NDArray[np.int64], size: int, dice: np.random.Generato
     chosen = dice.choice(present, size)
     rows = {int(group): np.flatnonzero(groups == group) for group in present}
     return np.array([dice.choice(rows[int(group)]) for group in chosen], np.int64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gaps:
-    """How unequal scores in [0, 1] of groups are: largest less smallest, deviation, ratio of errors, the worst."""
-
-    gap: float
-    deviation: float
-    error_ratio: float
-    worst: str
-
-
-def gaps(scores: dict[str, NDArray[np.float64]], *, least: int = 20) -> Gaps | None:
-    """Return the gaps between mean scores of groups of at least `least` subjects, `None` with fewer than two of those.
-
-    Puyol-Antón et al. 2021, arXiv:2106.12387: standard deviation and skewed error ratio of group Dice.
-    """
-    means = {name: float(np.mean(v)) for name, v in scores.items() if len(v) >= least}
-    if len(means) < 2:
-        return None
-    values = np.array(list(means.values()))
-    errors = 1 - values
-    return Gaps(
-        gap=float(np.ptp(values)),
-        deviation=float(values.std()),
-        error_ratio=float(errors.max() / max(float(errors.min()), 1e-12)),
-        worst=min(means, key=lambda name: means[name]),
-    )

@@ -182,11 +182,6 @@ def augmented(frames: Frames, passes: int, *, generator: torch.Generator) -> Fra
     )
 
 
-def observe_sites(experts: Sequence[FrozenExpert], frames: Mapping[str, Frames]) -> dict[str, SiteFrames]:
-    """Let every site run every expert on its own pictures; what comes of it stays there."""
-    return {site: SiteFrames(frames=own, seen=observe(experts, own.pixels)) for site, own in frames.items()}
-
-
 def federate(
     net: FusionNet,
     sites: Mapping[str, SiteFrames],

@@ -6,7 +6,7 @@ weights do on simulated people, who are public. So it costs no privacy, and whoe
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cohorts.frames import Frames
     from learning.learner import Learner
 
+Spending = Callable[[int], float]
 FILE = "metrics.jsonl"
 PEOPLE = 16  # simulated, for the public loss
 _AT_ONCE = 32
@@ -60,7 +61,9 @@ def numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 class Watch:
     """Measures each exchange of one training, and writes it down."""
 
-    def __init__(self, folder: Path, stage: str, learner: "Learner", people: "Frames | None", spent: Any) -> None:
+    def __init__(
+        self, folder: Path, stage: str, learner: "Learner", people: "Frames | None", spent: Spending | None
+    ) -> None:
         """Watch a stage.
 
         Args:
@@ -119,7 +122,7 @@ def agreement(changes: list[Weights]) -> float:
     return float(np.mean(pairs)) if pairs else 1.0
 
 
-def spending(plan: Mapping[str, Any] | None, steps: int, delta: float) -> Any:
+def spending(plan: Mapping[str, Any] | None, steps: int, delta: float) -> Spending | None:
     """Return exchanges → ε of a training by `plan` of so many steps an exchange; `None` without a plan."""
     from privacy.mechanism import DpPlan, epsilon, plan_from_json
 

@@ -54,9 +54,12 @@ def test_every_site_has_its_own(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_said_to_be_the_sites_own_may_not_be_sent_to_it(tmp_path: Path) -> None:
-    wire = Wire(hospital(tmp_path))
+    """And no step is charged for asking: nothing was trained."""
+    wire = Wire(site := hospital(tmp_path))
     wire.ask(reserve_request(PLAN))
     assert wire.ask(request(arrays=WEIGHTS)) is Code.UNREADABLE
+    assert wire.ask(request(arrays=WEIGHTS, stage="views", plan=PLAN.to_json())) is Code.UNREADABLE
+    assert "step_intent" not in [event["kind"] for event in site.ledger.events()]
 
 
 def test_a_killed_exchange_starts_from_the_own_head_of_the_one_before(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from learning.fusion import (
     Attention,
     Fusion,
     FusionNet,
+    SiteFrames,
     SiteFusion,
     augmented,
     decide,
     federate,
     fit_released,
-    observe_sites,
 )
 from learning.learner import fit_private
 from learning.learners.expert import Expert
@@ -124,6 +124,10 @@ def test_the_published_heads_have_the_published_size():
     assert counts == {Attention.NOTHING: 38_475, Attention.FEATURES: 170_719, Attention.DISCREPANCY: 1_039_071}
 
 
+def _seen_at(experts, parts):
+    return {site: SiteFrames(frames=own, seen=observe(experts, own.pixels)) for site, own in parts.items()}
+
+
 @pytest.mark.parametrize("attention", Attention)
 def test_federation_learns_and_leaves_the_experts_alone(attention, frames):
     experts = _experts()
@@ -131,7 +135,7 @@ def test_federation_learns_and_leaves_the_experts_alone(attention, frames):
     net = _net(experts, attention, random=False)
     own_heads = [arrays.digest(arrays.state(net.heads[f"{k}_{k}"])) for k in range(3)]
     parts = {"b": frames.select(frames.subjects[:3]), "a": frames.select(frames.subjects[3:])}
-    sites = observe_sites(experts, parts)
+    sites = _seen_at(experts, parts)
     before = _loss(net, sites["a"].seen, parts["a"])
     moved = federate(net, sites, rounds=20, steps=2, batch_size=8, learning_rate=1e-2, seed=0)
     assert _loss(net, sites["a"].seen, parts["a"]) < before
@@ -148,7 +152,7 @@ def _loss(net: FusionNet, seen: ByProducts, frames: Frames) -> float:
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_order_of_the_sites(frames):
     experts = _experts("ab")
-    sites = observe_sites(experts, {s: frames.select(frames.subjects[k::2]) for k, s in enumerate("ab")})
+    sites = _seen_at(experts, {s: frames.select(frames.subjects[k::2]) for k, s in enumerate("ab")})
     digests = []
     for order in ("ab", "ba"):
         net = _net(experts)
