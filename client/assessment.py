@@ -19,7 +19,9 @@ from learning import wire
 from learning.messages import Attack, Code, Counts, Kept, Refusal, Score, Scores, Screen
 
 if TYPE_CHECKING:
+    from cohorts.clips import Clips
     from cohorts.frames import Frames
+    from cohorts.split import Split
 
 LOCAL = "local"
 DECIMALS = 3
@@ -109,12 +111,12 @@ def as_frames(images: Mapping[str, NDArray[np.uint8]]) -> "Frames":
 def _score(site: Site, request: Score) -> Scores:
     from client import personal
     from cohorts.split import Split
-    from evaluation.tasks import TASKS
+    from evaluation.tasks import CLIP_TASKS, TASKS
     from learning import arrays
     from learning.learner import fit
 
-    task = TASKS[request.task](**request.config)
-    test = site.frames(Split.TEST, size=request.size)
+    task = (CLIP_TASKS if request.frames else TASKS)[request.task](**request.config)
+    test, members = (_seen(site, request, task, split) for split in (Split.TEST, Split.MEMBERS))
     wanted = groups.allowed(site, request.groups)
     members_of = groups.membership(site, test, wanted)
     own = personal.read(site, request.run, request.personal) if request.personal else {}
@@ -126,7 +128,6 @@ def _score(site: Site, request: Score) -> Scores:
             lacking = arrays.trainable(learner.module).keys() - weights.keys()
             arrays.load(learner.module, {**weights, **{n: a for n, a in own.items() if n in lacking}})
             values[arm] = task.scores(learner, test)
-        members = site.frames(Split.MEMBERS, size=request.size)
         learner = task.learner()
         arrays.load_frozen(learner.module, request.frozen)
         if len(members):
@@ -153,6 +154,14 @@ def _score(site: Site, request: Score) -> Scores:
             for arm, found in values.items()
         },
     )
+
+
+def _seen(site: Site, request: Score, task: Any, split: "Split") -> "Frames | Clips":
+    """Return the frames of the subjects in `split`, or the clips that a task of clips looks at."""
+    if request.frames:
+        clips: Clips = task.shown(site.clips(split, size=request.size, frames=request.frames))
+        return clips
+    return site.frames(split, size=request.size)
 
 
 def _apart(

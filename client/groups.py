@@ -15,6 +15,7 @@ from client.site import Site
 from learning.messages import Code, Refusal
 
 if TYPE_CHECKING:
+    from cohorts.clips import Clips
     from cohorts.frames import Frames
     from learning.fairness import Declared, Groups
 
@@ -52,7 +53,7 @@ def told_apart(
     return {word: found for word, found in cells.items() if found is not None}
 
 
-def membership(site: Site, frames: "Frames", columns: Iterable[str]) -> dict[str, dict[str, NDArray[np.bool_]]]:
+def membership(site: Site, frames: "Frames | Clips", columns: Iterable[str]) -> dict[str, dict[str, NDArray[np.bool_]]]:
     """Return, per column and word of the policy, which subjects of `frames` belong to it, `(subjects,)`."""
     found = {column: np.array(site.groups(column, frames.subjects)) for column in columns}
     return {c: {word: words == word for word in site.policy.groups[c]} for c, words in found.items()}
@@ -76,7 +77,7 @@ def understood(told: Mapping[str, Any], *, private: bool) -> None:
             raise Refusal(Code.UNREADABLE, f"minds: {error}") from error
 
 
-def minded(site: Site, frames: "Frames", told: Mapping[str, Any]) -> "Groups | None":
+def minded(site: Site, frames: "Frames | Clips", told: Mapping[str, Any]) -> "Groups | None":
     """Return the groups that a training without privacy minds: `by` a column, by a `method`, DRO with a `rate`."""
     from learning.fairness import Groups
 
@@ -85,7 +86,7 @@ def minded(site: Site, frames: "Frames", told: Mapping[str, Any]) -> "Groups | N
     return Groups.named(site.groups(str(told["by"]), frames.subjects), method=told["method"], rate=told["rate"])
 
 
-def declared(site: Site, frames: "Frames", told: Mapping[str, Any]) -> "tuple[Declared | None, list[str]]":
+def declared(site: Site, frames: "Frames | Clips", told: Mapping[str, Any]) -> "tuple[Declared | None, list[str]]":
     """Return the weights that training under ε may use: those that came with the request, `by` a column; and words."""
     from learning.fairness import Declared
 

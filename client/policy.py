@@ -137,8 +137,11 @@ class Policy:
                 self._bound(plan, "steps", plan.steps <= self.max_steps)
 
     def allow(self, kind: str, name: str) -> None:
-        """Raise `Refusal` unless the part `name` of `kind` ("learner", "generator", "task", "attack") may run."""
-        if name not in getattr(self, f"{kind}s"):
+        """Raise `Refusal` unless the part `name` of `kind` ("learner", "generator", "task", "attack") may run.
+
+        Learners, generators and tasks of clips stand in the same lists as those of frames.
+        """
+        if name not in getattr(self, f"{kind.removeprefix('clip_')}s"):
             raise Refusal(Code.REFUSED_POLICY, f"{kind} {name!r} is not among the allowed ones")
 
     def _bound(self, plan: DpPlan, field: str, holds: bool) -> None:

@@ -2,18 +2,19 @@
 
 `folder/` holds `site.yaml` (written by the hospital), `secrets/` (made by `Site.create`, readable by their owner only,
 never sent), `ledger.db` and its journal `ledger.jsonl`, `runs/` (what was admitted), `outbox/` (what was answered),
-`frames/` (a cache of resized frames and of labels) and `log` (why something was refused, in words that stay here).
+`frames/` (a cache of resized frames, of clips and of labels) and `log` (why something was refused, in words that stay
+here).
 """
 
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -25,12 +26,14 @@ from learning import durable
 from learning.schema import canonical
 
 if TYPE_CHECKING:
+    from cohorts.clips import Clips
     from cohorts.frames import Frames
     from cohorts.split import Split
     from cohorts.study import Cohort, SubjectKey
     from evaluation.trust import SigningKey
     from privacy.ledger import PrivacyLedger
 
+T = TypeVar("T")
 SITE_FILE, LEDGER = "site.yaml", "ledger.db"
 SPLIT, PSEUDONYM, SIGNING = "split.key", "pseudonym.key", "signing.pem"
 KEYS = (SPLIT, PSEUDONYM)
@@ -134,11 +137,11 @@ class Site:
 
     def frames(self, *splits: "Split", size: int) -> "Frames":
         """Return the frames of the subjects in `splits`, resized to `(size, size)`; read from the studies once."""
-        from cohorts.split import splits as divide
+        return self._all_frames(size).select(self._in(splits))
 
-        divided = divide(self.cohort, key=self._secret(SPLIT))
-        chosen = {subject for split in splits for subject in divided[split]}
-        return self._all_frames(size).select([s for s in self.cohort.subjects if s in chosen])
+    def clips(self, *splits: "Split", size: int, frames: int) -> "Clips":
+        """Return the clips of the subjects in `splits`, of each up to `frames` frames of one beat; read once."""
+        return self._all_clips(size, frames).select(self._in(splits))
 
     def groups(self, column: str, subjects: Sequence["SubjectKey"]) -> list[str]:
         """Return the group of each subject: a word that the policy lists for `column`, or "".
@@ -170,24 +173,48 @@ class Site:
         labels: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
         return labels
 
+    def _in(self, chosen: "Sequence[Split]") -> "list[SubjectKey]":
+        """Return the subjects of these splits, in the order of the cohort."""
+        from cohorts.split import splits
+
+        divided = splits(self.cohort, key=self._secret(SPLIT))
+        theirs = {subject for split in chosen for subject in divided[split]}
+        return [s for s in self.cohort.subjects if s in theirs]
+
     def _all_frames(self, size: int) -> "Frames":
-        from cohorts.frames import Frames, gather
-        from learning import arrays
+        from cohorts.frames import COLUMNS, Frames, gather
 
         classes = self.file.classes
-        told = canonical([dict(self.file.cohort), list(self.cohort.subjects), size, asdict(classes)])
+        return self._once(
+            Frames, COLUMNS, lambda: gather(self.cohort, size=size, classes=classes), size, asdict(classes)
+        )
+
+    def _all_clips(self, size: int, most: int) -> "Clips":
+        from cohorts.clips import COLUMNS, Clips, gather
+
+        return self._once(Clips, COLUMNS, lambda: gather(self.cohort, size=size, frames=most), size, {"clips": most})
+
+    def _once(
+        self,
+        kind: Callable[..., T],
+        columns: Sequence[str],
+        gathered: Callable[[], T],
+        size: int,
+        how: Mapping[str, Any],
+    ) -> T:
+        """Return frames or clips of all subjects: from the cache, or read from the studies and kept there."""
+        from learning import arrays
+
+        told = canonical([dict(self.file.cohort), list(self.cohort.subjects), size, how])
         path = self.folder / "frames" / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.safetensors"
         if not path.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            frames = gather(self.cohort, size=size, classes=classes)
-            arrays.write(path, {name: getattr(frames, name) for name in _COLUMNS})
-        return Frames(**arrays.read(path), subjects=self.cohort.subjects)  # type: ignore[arg-type]
+            found = gathered()
+            arrays.write(path, {name: getattr(found, name) for name in columns})
+        return kind(**arrays.read(path), subjects=self.cohort.subjects)
 
     def _secret(self, name: str) -> bytes:
         return (self.folder / "secrets" / name).read_bytes()
-
-
-_COLUMNS = ("pixels", "masks", "view", "phase", "lvef_percent", "subject")
 
 
 def find(node_config: Mapping[str, Any]) -> Site:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cohorts.clips import Clips
     from cohorts.frames import Frames
     from learning.learner import Learner
     from privacy.mechanism import DpPlan
@@ -24,7 +25,11 @@ REFERENCE = "reference"
 
 def train(site: Site, request: Train) -> Trained:
     """Train from the given arrays and return what changed: noised under the reserved plan, or as a reference arm."""
+    from synthesis.parts import of_clips
+
     site.policy.allow(request.kind, request.name)
+    if of_clips(request.kind) != (request.frames > 0):
+        raise Refusal(Code.UNREADABLE, f"frames={request.frames} does not fit kind={request.kind!r}")
     admission = admitted(site, request.run)
     if request.steps > site.policy.max_steps:
         raise Refusal(Code.REFUSED_POLICY, f"steps={request.steps} exceeds {site.policy.max_steps}")
@@ -76,7 +81,11 @@ def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
     first = personal.of(arrays.trainable(learner.module), request.personal)
     own = personal.read(site, request.run, request.stage, request.round - 1) if first else {}
     arrays.load(learner.module, {**first, **own, **request.arrays})
-    members = site.frames(Split.MEMBERS, size=request.size)
+    members: Frames | Clips
+    if request.frames:
+        members = site.clips(Split.MEMBERS, size=request.size, frames=request.frames)
+    else:
+        members = site.frames(Split.MEMBERS, size=request.size)
     with threads(site.file.threads):
         if plan is None and not len(members):
             pass  # the lot gave this site nobody to train on: its arrays stay as they came
@@ -99,7 +108,7 @@ def _fit(site: Site, request: Train, plan: "DpPlan | None") -> Trained:
     return Trained(arrays={name: after[name] - request.arrays[name] for name in request.arrays})
 
 
-def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frames", plan: "DpPlan") -> None:
+def _fit_private(site: Site, request: Train, learner: "Learner", members: "Frames | Clips", plan: "DpPlan") -> None:
     """Train with canaries aboard; what they left is on disk before the answer is.
 
     An exchange that is computed again, because its answer never got there, starts from the canaries of the one before.

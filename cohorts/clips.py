@@ -4,14 +4,18 @@ Phase is counted in cycles, 0 at end diastole, and lies on a circle: 1 is 0 agai
 last frame, and frames of several beats lie side by side.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from cohorts.frames import VIEWS, resize
+from cohorts.frames import VIEWS, Frames, resize
 from cohorts.phantom import scanner, simulate
 from cohorts.study import ATRIUM, BACKGROUND, UNLABELLED, Clip, Cohort, SubjectKey, View
 
@@ -180,6 +184,40 @@ def gather(cohort: Cohort, *, size: int, frames: int) -> Clips:
         subject=np.array([f[5] for f in found], np.int64),
         subjects=cohort.subjects,
     )
+
+
+def stills(clips: Clips, at: NDArray[np.int64], phase: NDArray[np.int64]) -> Frames:
+    """Return the frames `at` of every clip, clip by clip, `(n, k)`, called `phase`, `(k,)`: 0 for ED, 1 for ES."""
+    k = at.shape[1]
+    rows = np.arange(len(clips))[:, None]
+    return Frames(
+        pixels=clips.pixels[rows, at].reshape(-1, *clips.pixels.shape[2:]),
+        masks=clips.masks[rows, at].reshape(-1, *clips.masks.shape[2:]),
+        view=np.repeat(clips.view, k),
+        phase=np.tile(phase, len(clips)),
+        lvef_percent=np.repeat(clips.lvef_percent, k),
+        subject=np.repeat(clips.subject, k),
+        subjects=clips.subjects,
+    )
+
+
+def write(path: Path, clips: Clips) -> None:
+    """Write `clips` as one safetensors file, the names of subjects in its header; `read(write(c)) == c`."""
+    columns = {name: np.ascontiguousarray(getattr(clips, name)) for name in COLUMNS}
+    part = path.with_name(path.name + ".part")
+    save_file(columns, part, metadata={"subjects": json.dumps(list(clips.subjects))})
+    part.replace(path)
+
+
+def read(path: Path) -> Clips:
+    """Read what `write` wrote; raises `ValueError` naming the file where it is nothing of the kind."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            columns = {name: file.get_tensor(name) for name in COLUMNS}
+            subjects = json.loads(file.metadata()["subjects"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no clips: {error}") from error
+    return Clips(**columns, subjects=tuple(SubjectKey(s) for s in subjects))
 
 
 def beat_frames(pixels: NDArray[np.uint8], frame_seconds: float) -> float:

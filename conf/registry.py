@@ -42,6 +42,14 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._parts))
 
+    def __or__(self, other: "Registry") -> "Registry":
+        """Return a registry of the parts of both; raises `ValueError` where they share a name."""
+        if shared := sorted(self._parts.keys() & other._parts.keys()):
+            raise ValueError(f"{self.kind} and {other.kind} both have {shared[0]!r}")
+        both = Registry(self.kind)
+        both._parts = {**self._parts, **other._parts}
+        return both
+
     def name_of(self, part: object) -> str:
         """Return the name under which the class of `part` is registered."""
         for name, kind in self._parts.items():

@@ -14,7 +14,8 @@ from conf.experts import Experts
 
 MISSING: Any = "???"  # a value that somebody must give: Hydra's own mark
 BACKENDS = ("in-process", "simulation")
-TASKS = ("segmentation", "recognition")
+TASKS = ("segmentation", "recognition", "ejection")
+OF_FRAMES = TASKS[:2]  # tasks that every release can be measured by
 MINDED = ("balanced", "reweighed", "dro")
 ROBUST = ("median", "trimmed_mean", "krum", "multi_krum")
 ADAPTIVE = ("fedadam", "fedyogi")
@@ -208,6 +209,8 @@ class Release:
         lane: FORMAL screens without patient data and states ε; EMPIRICAL screens against patients and states none.
         similarity: of two candidates at least this alike (Pearson correlation) one goes, in (0, 1].
         least_view_probability: a candidate whose view the private classifier finds less likely goes, in [0, 1).
+        frames: of hearts that move, frames of one beat: of a released clip, and at most of one that sites train on.
+        lvef_percent: of hearts that move, lowest and highest ejection fraction that is asked for, evenly filled.
     """
 
     subjects: int = 400
@@ -215,8 +218,14 @@ class Release:
     lane: Lane = Lane.FORMAL
     similarity: float = 0.98
     least_view_probability: float = 0.1
+    frames: int = 12
+    lvef_percent: tuple[float, float] = (15.0, 75.0)
 
     def __post_init__(self) -> None:
+        at_least("frames", self.frames, 4)
+        low, high = self.lvef_percent
+        if not 0 < low < high < 100:
+            raise ValueError(f"lvef_percent={list(self.lvef_percent)} must be two ascending percentages")
         at_least("subjects", self.subjects, 1)
         at_least("candidates", self.candidates, self.subjects)
         inside("similarity", self.similarity, 0, 1, closed=True)
@@ -254,7 +263,8 @@ class Assessment:
             on one machine, which hospitals refuse. Its weights never enter the release.
         exchanges: of that reference; each takes its share of the task's steps at every site.
         personal: of that reference, weights whose names begin so stay at their site, as a head may; "" for none.
-        tasks: which of segmentation and recognition are measured; without outlines there is nothing to segment.
+        tasks: which of segmentation, recognition and ejection are measured; without outlines there is nothing to
+            segment, and ejection is measured in hearts that move.
         groups: column of the cohort → its words or bands of numbers (`40-64`) by which scores are told apart as well,
             wherever a site's policy lists them too; where it lists any, the site is a group itself.
         minding: whom the arms that are trained on real studies mind.
@@ -263,7 +273,7 @@ class Assessment:
     federated: bool = True
     exchanges: int = 3
     personal: str = ""
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = OF_FRAMES
     groups: dict[str, Any] = field(default_factory=dict)
     minding: Minding = field(default_factory=Minding)
 
@@ -291,6 +301,7 @@ class Experiment:
         size: height and width of every frame, in pixels.
         cohort, generator, views: parts, each a dataclass of its registry.
         segmentation, recognition: the two downstream tasks, and how every arm of them is trained.
+        ejection: the downstream task of clips, where the generator draws hearts that move.
         disclosure: the attack.
         classes: what frames are told apart by.
         sites: who takes part.
@@ -319,6 +330,7 @@ class Experiment:
     views: Any = MISSING
     segmentation: Any = MISSING
     recognition: Any = MISSING
+    ejection: Any = MISSING
     disclosure: Any = MISSING
     classes: Classes = field(default_factory=Classes)
     sites: Sites = field(default_factory=Sites)

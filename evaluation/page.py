@@ -109,12 +109,20 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% endfor %}
 </tbody></table></div>
 
-{% if sheets %}
+{% if sheets or films %}
 <h2>What it looks like</h2>
 {% for caption, picture in sheets %}
 <figure><figcaption>{{ caption }}{% if loop.first %}<span style="float:right">{% for name, colour in tints %}<span class="swatch" style="background:{{ colour }}"></span>{{ name }}{% endfor %}</span>{% endif %}</figcaption>
 <img src="{{ picture }}" alt="{{ caption }}"></figure>
 {% endfor %}
+{% if films %}
+<h3>How it moves</h3>
+<p class="note">A row is one heart in one view over one beat, from end diastole on; each row below a caption shows another view or heart.</p>
+{% for caption, picture in films %}
+<figure><figcaption>{{ caption }}</figcaption>
+<img src="{{ picture }}" alt="{{ caption }}, over one beat"></figure>
+{% endfor %}
+{% endif %}
 {% if not stays_at_site %}
 <p class="note">Studies of patients are not shown: this report may leave the sites.</p>
 {% endif %}

@@ -114,6 +114,20 @@ def sheet(pixels: NDArray[np.uint8], masks: NDArray[np.uint8] | None = None) -> 
     return _png(np.concatenate([_strip(frames) for frames in rows]))
 
 
+def film(clips: NDArray[np.uint8], frames: int = 8) -> str:
+    """Lay `frames` moments of every clip side by side, evenly spread over it, clip below clip; a `data:` address.
+
+    Args:
+        clips: grey values, `(n, frames, height, width)`.
+        frames: how many moments of each.
+    """
+    if clips.ndim != 4 or clips.dtype != np.uint8 or not clips.size:
+        raise ValueError(f"clips must be uint8 (n, frames, height, width), not {clips.dtype} {clips.shape}")
+    at = np.unique(np.arange(frames) * clips.shape[1] // frames)
+    grey = np.repeat(clips[:, at, ..., None], 3, axis=-1)
+    return _png(np.concatenate([_strip(clip) for clip in grey]))
+
+
 def _tinted(grey: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     tinted = grey.astype(np.float32)
     for label, tint in TINTS.items():

@@ -86,13 +86,18 @@ SIGNS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">"}
 
 
 def draw(
-    predicate: Predicate | Mapping[str, Any], pictures: Mapping[str, Pictures], *, stays_at_site: bool = False
+    predicate: Predicate | Mapping[str, Any],
+    pictures: Mapping[str, Pictures],
+    *,
+    films: Mapping[str, NDArray[np.uint8]] | None = None,
+    stays_at_site: bool = False,
 ) -> str:
     """Return the report as HTML; the same arguments give the same bytes.
 
     Args:
         predicate: the certificate's predicate, as an object or as its JSON.
         pictures: frames by origin: `phantom`, `real` or `synthetic`.
+        films: clips by origin, uint8, `(n, frames, height, width)`, each a strip in the report.
         stays_at_site: real studies may be shown, and the report says on every page that it must not leave the site.
 
     Raises:
@@ -101,9 +106,10 @@ def draw(
     """
     if not isinstance(predicate, Predicate):
         predicate = decode(Predicate, dict(predicate), "predicate")
-    if unknown := sorted(set(pictures) - set(CAPTIONS)):
+    shown = {**pictures, **(films or {})}
+    if unknown := sorted(set(shown) - set(CAPTIONS)):
         raise ValueError(f"pictures of {unknown[0]!r}; a report shows {', '.join(CAPTIONS)}")
-    if REAL in pictures and not stays_at_site:
+    if REAL in shown and not stays_at_site:
         raise ValueError("real studies are shown only in a report that stays_at_site")
     return _page().render(
         p=predicate,
@@ -116,6 +122,7 @@ def draw(
             for origin in CAPTIONS
             if origin in pictures
         ],
+        films=[(CAPTIONS[origin], plots.film(films[origin])) for origin in CAPTIONS if films and origin in films],
         tints=[(STRUCTURES[label], f"rgb{tint}") for label, tint in plots.TINTS.items()],
         stays_at_site=stays_at_site,
         utility=_utility(predicate.utility),
@@ -195,12 +202,16 @@ def _reading_aid(predicate: Predicate) -> str:
 
 
 def _utility(results: Sequence[Utility]) -> str:
-    """Draw each task's main metrics; those that detail one (`dice_atrium` beside `dice`) stand in the table."""
+    """Draw each task's main metrics; those that detail one (`dice_atrium` beside `dice`) stand in the table.
+
+    So do errors in points, whose unit is another.
+    """
     metrics = {(r.task, r.metric) for r in results}
     groups: dict[str, list[Row]] = {}
     for result in results:
         details = any(t == result.task and result.metric.startswith(f"{m}_") for t, m in metrics)
-        if result.estimate is None or result.ci is None or details or heard.is_weight(result.metric):
+        details = details or result.metric.endswith("_points") or heard.is_weight(result.metric)
+        if result.estimate is None or result.ci is None or details:
             continue
         label, tone = _arm(result.arm), ARMS.get(result.arm, ("", "real"))[1]
         note = f"{_score(result.estimate)}  ({_score(result.ci[0])} to {_score(result.ci[1])})"

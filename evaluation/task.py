@@ -1,17 +1,21 @@
 """What a downstream task is: train on these frames, score on those subjects."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cohorts.clips import Clips
 from cohorts.frames import Frames
 from learning.learner import Learner
 
 
 class Task(Protocol):
     """A use of a release. Every arm (real, synthetic, phantom) gets the same network, steps, batches and seed.
+
+    A task of clips (`CLIP_TASKS`) is the same of `Clips`, where this says frames; `frames` is how many a clip has at
+    most, and `shown` picks the clips that it trains on and measures.
 
     Attributes:
         steps, batch_size, learning_rate: how every arm is trained, so that only its frames differ.
@@ -27,13 +31,13 @@ class Task(Protocol):
         """Return the network with its initial weights, equal for every arm."""
         ...
 
-    def scores(self, learner: Learner, frames: Frames) -> Mapping[str, NDArray[np.float64]]:
+    def scores(self, learner: Learner, frames: Any, /) -> Mapping[str, NDArray[np.float64]]:
         """Return each metric per subject of `frames`, `(subjects,)`, in [0, 1]; NaN where a subject has no label."""
         ...
 
 
-def per_subject(values: NDArray[np.float64], frames: Frames) -> NDArray[np.float64]:
-    """Average `(n,)` values over the frames of each subject, ignoring NaN: `(subjects,)`."""
+def per_subject(values: NDArray[np.float64], frames: Frames | Clips) -> NDArray[np.float64]:
+    """Average `(n,)` values over the frames, or clips, of each subject, ignoring NaN: `(subjects,)`."""
     known = ~np.isnan(values)
     total = np.bincount(frames.subject[known], values[known], len(frames.subjects))
     count = np.bincount(frames.subject[known], minlength=len(frames.subjects))

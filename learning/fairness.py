@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cohorts.clips import Clips
 from cohorts.frames import Frames
 
 WEIGHT_BOUNDS = (0.2, 5.0)
@@ -71,7 +72,7 @@ class Minded:
         dro: the weights of the groups so far.
     """
 
-    def __init__(self, frames: Frames, groups: Groups) -> None:
+    def __init__(self, frames: Frames | Clips, groups: Groups) -> None:
         """Take note of who is in which group; raises `ValueError` unless every subject of `frames` is told."""
         if len(groups.of) != len(frames.subjects):
             raise ValueError(f"groups of {len(groups.of)} subjects, but frames of {len(frames.subjects)}")

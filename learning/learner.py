@@ -1,13 +1,14 @@
 """What a learner is, and the two loops that train one: under patient-level differential privacy, and plainly."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cohorts.clips import Clips
 from cohorts.frames import Frames
 from learning.fairness import Declared, Groups, Minded
 from privacy.audit.layer import AuditLayer
@@ -19,7 +20,7 @@ SUBJECTS_AT_ONCE = 32  # memory: per-subject gradients of a million parameters c
 
 
 class Learner(Protocol):
-    """A module and its loss, one number per row of the frames.
+    """A module and its loss, one number per row of the frames, or of the clips where it is one of clips.
 
     `losses` must treat every row alone: nothing of one subject may touch the loss of another, or the clip below
     bounds nothing.
@@ -27,14 +28,14 @@ class Learner(Protocol):
 
     module: nn.Module
 
-    def losses(self, frames: Frames, rows: NDArray[np.int64], *, generator: torch.Generator) -> Tensor:
+    def losses(self, frames: Any, rows: NDArray[np.int64], /, *, generator: torch.Generator) -> Tensor:
         """Return one loss per row, `(len(rows),)`."""
         ...
 
 
 def fit_private(
     learner: Learner,
-    frames: Frames,
+    frames: Frames | Clips,
     plan: DpPlan,
     *,
     steps: int,
@@ -56,7 +57,7 @@ def fit_private(
 
     Args:
         learner: what to train; its trainable parameters change.
-        frames: frames of the members of this site.
+        frames: frames, or clips, of the members of this site.
         plan: q, σ, C and the number of draws; the same object that was charged.
         steps: local steps to take now.
         public_subjects: the declared public cohort size N, never the realised one.
@@ -109,7 +110,7 @@ def fit_private(
 
 def fit(
     learner: Learner,
-    frames: Frames,
+    frames: Frames | Clips,
     *,
     steps: int,
     batch_size: int,
@@ -119,7 +120,7 @@ def fit(
     groups: Groups | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Train in place without privacy: for public or synthetic frames, and for arms that never leave a site.
+    """Train in place without privacy: for public or synthetic frames or clips, and for arms that never leave a site.
 
     AdamW, cosine decay to zero; batches are drawn with replacement, so every arm sees `steps` x `batch_size` rows
     however many it owns. The same seed on the same number of threads gives the same bits. With `proximal` μ the loss

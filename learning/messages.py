@@ -19,7 +19,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from learning import schema, wire
-from learning.schema import Arms, Digest, Flag, Images, Malformed, Name, Numbers, Prefix, Settings, Weights
+from learning.schema import Arms, Digest, Flag, Images, Length, Malformed, Name, Numbers, Prefix, Settings, Weights
 
 M = TypeVar("M")
 RECORD, ARRAYS = "message", "arrays"
@@ -115,12 +115,13 @@ class Train:
     With a plan they are DP-SGD steps of that reserved plan and `seed` is not used; without, they are plain steps of
     the reference arm, which a site's policy must allow by name.
     `minds` says which groups of subjects the training minds and how (`client.groups`); empty for none.
+    A part of a kind of clips is trained on clips of up to `frames` frames of one beat; for others it is 0.
     """
 
     run: Name
     stage: Name
     round: Annotated[int, schema.Whole(low=1, high=10**6)]
-    kind: Annotated[str, schema.Text(pattern="learner|generator")]
+    kind: Annotated[str, schema.Text(pattern="(clip_)?(learner|generator)")]
     name: Name
     config: Settings
     prior: Annotated[str, schema.Text(pattern=r"[a-z0-9_]{0,64}")]
@@ -135,6 +136,7 @@ class Train:
     arrays: Weights
     frozen: Weights
     minds: Settings = field(default_factory=dict)
+    frames: Length = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,7 @@ class Score:
 
     Where an arm lacks weights, they are the site's own of the training stage `personal`. `groups` are columns and the
     words in them by which subjects are told apart, as far as the site allows it; `minds` is that of `Train`, for the
-    model that the site trains.
+    model that the site trains. A task of clips is scored on clips of up to `frames` frames; for others it is 0.
     """
 
     run: Name
@@ -189,6 +191,7 @@ class Score:
     groups: Settings = field(default_factory=dict)
     minds: Settings = field(default_factory=dict)
     frozen: Weights = field(default_factory=dict)
+    frames: Length = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

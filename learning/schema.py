@@ -155,6 +155,7 @@ class Tensors:
 Kind = Text | Whole | Real | Truth | Octets | Tree | Tensors
 Name = Annotated[str, Text(pattern=r"[a-z0-9][a-z0-9_\-]{0,63}")]
 Digest = Annotated[str, Text(pattern=r"[0-9a-f]{64}")]
+Length = Annotated[int, Whole(low=0, high=512)]
 Flag = Annotated[bool, Truth()]
 Prefix = Annotated[str, Text(pattern=r"[A-Za-z0-9_.]{0,64}")]  # of names of weights; "" is none
 Settings = Annotated[Mapping[str, Any], Tree()]

@@ -158,10 +158,10 @@ def _divided(experiment: "Experiment", same: list[list[str]]) -> tuple["Partitio
 def _policy(experiment: "Experiment") -> "Policy":
     """Return what a simulated hospital allows: exactly this experiment, and the reference arm if it asks for one."""
     from client.policy import INSTALLED, Policy
-    from evaluation.tasks import TASKS
+    from evaluation.tasks import CLIP_TASKS, TASKS
     from learning.learners import LEARNERS
     from privacy.attacks import ATTACKS
-    from synthesis.generators import GENERATORS
+    from synthesis.generators import CLIP_GENERATORS, GENERATORS
 
     fused = (experiment.train_expert, experiment.train_fusion) if experiment.experts.words else ()
     plans = (experiment.train_views, experiment.train_generator, *fused)
@@ -175,9 +175,10 @@ def _policy(experiment: "Experiment") -> "Policy":
         max_clip_norm=max(p.clip_norm for p in plans),
         max_steps=steps,
         learners=(LEARNERS.name_of(experiment.views), "segmenter", *(("expert", "fused_experts") if fused else ())),
-        generators=(GENERATORS.name_of(experiment.generator),),
+        generators=((GENERATORS | CLIP_GENERATORS).name_of(experiment.generator),),
         tasks=(
             *(TASKS.name_of(task) for task in (experiment.segmentation, experiment.recognition)),
+            *((CLIP_TASKS.name_of(experiment.ejection),) if "ejection" in experiment.assess.tasks else ()),
             *(("expert_fusion",) if fused else ()),
         ),
         attacks=(ATTACKS.name_of(experiment.disclosure),),

@@ -51,17 +51,18 @@ def command(overrides: Sequence[str], out: Path, resume: bool, as_json: bool) ->
 def groups() -> "Mapping[str, Registry]":
     """Return, for each part of an experiment, the registry it is chosen from."""
     from cohorts.readers import READERS
-    from evaluation.tasks import TASKS
+    from evaluation.tasks import CLIP_TASKS, TASKS
     from learning.learners import LEARNERS
     from privacy.attacks import ATTACKS
-    from synthesis.generators import GENERATORS
+    from synthesis.generators import CLIP_GENERATORS, GENERATORS
 
     return {
         "cohort": READERS,
-        "generator": GENERATORS,
+        "generator": GENERATORS | CLIP_GENERATORS,
         "views": LEARNERS,
         "segmentation": TASKS,
         "recognition": TASKS,
+        "ejection": CLIP_TASKS,
         "disclosure": ATTACKS,
     }
 

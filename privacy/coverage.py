@@ -91,6 +91,15 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
     "labels.private": ("label frequencies of a cohort", Reads.MEMBERS, Cost.BLOCKS, "use the public prior"),
     "conditions.public": ("masks to condition on", Reads.NOBODY, Cost.FREE, "drawn from the phantom's shape model"),
     "conditions.patients": ("masks or frames of patients to condition on", Reads.MEMBERS, Cost.BLOCKS, "draw shapes"),
+    "clips": ("frames of one beat gathered from each clip", Reads.OWN, Cost.FREE, "each clip by itself"),
+    "conditions.clips": (
+        "ejection fraction, heart rate, motion and shapes of a beat asked for", Reads.NOBODY, Cost.FREE,
+        "drawn from the phantom's shape model; evenly spread, never counted among patients",
+    ),
+    "sampling.clips": (
+        "sampling and decoding of clips, and the stills taken from them", Reads.NOBODY, Cost.FREE,
+        "post-processing; recorded seed; the first frame is never a patient's",
+    ),
     "sampling": ("sampling and decoding", Reads.NOBODY, Cost.FREE, "post-processing; recorded seed"),
     "screening.self_similarity": (
         "dropping candidates that resemble each other", Reads.NOBODY, Cost.FREE, "post-processing; public threshold",

@@ -15,13 +15,14 @@ from server.stages.utility import FEDERATED, LOCAL, PHANTOM, RELEASE, SCORES
 
 TASKS = {"segmentation": "utility.segmentation", "recognition": "utility.view"}  # stage of a task and its rule
 EXPERTS = "experts"  # stage of the task that only campaigns with experts have
+EJECTION = "ejection"  # and of the one that only hearts that move have
 ARMS = {RELEASE: "release", PHANTOM: "phantom", FEDERATED: "real_federated", LOCAL: "real_local"}
 
 
 def utility_findings(state: State) -> Iterator[Finding]:
     """Yield, per task, release minus real and release minus phantom: paired by patient, pooled over sites."""
-    fused = {EXPERTS: "utility.experts"} if EXPERTS in _ran(state) else {}
-    for stage, metric in {**TASKS, **fused}.items():
+    more = {EXPERTS: "utility.experts", EJECTION: "utility.ejection_fraction"}
+    for stage, metric in {**TASKS, **{s: m for s, m in more.items() if s in _ran(state)}}.items():
         if stage not in _ran(state):
             for name in (metric, f"{metric}_gain"):
                 yield Finding(metric=name, estimate=None, how=f"the experiment leaves {stage} out")
@@ -92,7 +93,7 @@ def fairness_section(state: State) -> Iterator[Fairness]:
 def _ran(state: State) -> list[str]:
     """Return the tasks that this campaign measured."""
     planned = {stage.name for stage in state.campaign.stages}
-    return [stage for stage in (*TASKS, EXPERTS) if stage in planned]
+    return [stage for stage in (*TASKS, EJECTION, EXPERTS) if stage in planned]
 
 
 def attack_section(state: State) -> Audit:

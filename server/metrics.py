@@ -17,6 +17,7 @@ from learning.schema import canonical
 from server.rounds import Weights
 
 if TYPE_CHECKING:
+    from cohorts.clips import Clips
     from cohorts.frames import Frames
     from learning.learner import Learner
 
@@ -62,7 +63,7 @@ class Watch:
     """Measures each exchange of one training, and writes it down."""
 
     def __init__(
-        self, folder: Path, stage: str, learner: "Learner", people: "Frames | None", spent: Spending | None
+        self, folder: Path, stage: str, learner: "Learner", people: "Frames | Clips | None", spent: Spending | None
     ) -> None:
         """Watch a stage.
 
@@ -98,7 +99,7 @@ class Watch:
         return ", ".join(f"{name} {value:.3g}" for name, value in said.items() if value is not None)
 
 
-def public_loss(learner: "Learner", weights: Weights, people: "Frames") -> float:
+def public_loss(learner: "Learner", weights: Weights, people: "Frames | Clips") -> float:
     """Return the mean loss on simulated people; the same noise is drawn every time, so that exchanges compare."""
     import torch
 

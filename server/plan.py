@@ -14,7 +14,7 @@ from server import experts
 from server.campaign import Campaign, Stage
 from server.trainings import dp_plan, minds, part, plain, step, train_stage, utility_stage
 
-VIEWS, GENERATOR, REFERENCE = "views", "generator", "reference"
+VIEWS, GENERATOR, REFERENCE, EJECTION = "views", "generator", "reference", "ejection"
 SECONDS = 3600.0  # to wait for the replies of one exchange
 TUNE_PRIOR = "view_classifier"
 
@@ -54,7 +54,10 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
     audits = list(experiment.disclosure.plans()) if experiment.release.lane == "FORMAL" else []
     views, generator, *fused = plans(experiment, audits)
     whole: list[Plan] = [views, generator, *fused, *audits]
-    names = {group: next(iter(resolved[group])) for group in ("generator", "views", "segmentation", "recognition")}
+    groups = ("generator", "views", "segmentation", "recognition", EJECTION)
+    names = {group: next(iter(resolved[group])) for group in groups}
+    moves = _moves(experiment, names["generator"])
+    of_clips: dict[str, Any] = {"frames": experiment.release.frames} if moves else {}
     view_part = part("learner", names["views"], experiment.views, prior=TUNE_PRIOR if _uses_prior(experiment) else "")
     segmenter = part("learner", "segmenter", {"width": experiment.segmentation.width}, prior="")
     public = experiment.classes.of == "view"  # else simulated people have no such classes
@@ -65,9 +68,23 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
             settings={"plans": [p.to_json() for p in whole], **experts.charged(experiment)},
         ),
         train_stage(VIEWS, view_part, views, experiment.train_views, experiment.aggregation, public=public),
-        Stage(name="autoencoder", do="prior", settings={"uses": _uses_prior(experiment)}),
-        train_stage(GENERATOR, part("generator", names["generator"], experiment.generator, prior=""), generator,
-                    experiment.train_generator, experiment.aggregation, public=public),
+        Stage(
+            name="autoencoder",
+            do="prior",
+            settings={
+                "uses": _uses_prior(experiment),
+                **({"also": [names["generator"]]} if moves and _uses_prior(experiment) else {}),
+            },
+        ),
+        train_stage(
+            GENERATOR,
+            part("clip_generator" if moves else "generator", names["generator"], experiment.generator, prior=""),
+            generator,
+            experiment.train_generator,
+            experiment.aggregation,
+            public=public,
+            **of_clips,
+        ),
         *experts.stages(experiment, fused),
         Stage(
             name="audit",
@@ -82,13 +99,15 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
         ),
         Stage(
             name="sample",
-            do="sample",
+            do="film" if moves else "sample",
             settings={
                 "name": names["generator"],
                 "config": plain(experiment.generator),
                 "trained": GENERATOR,
                 "subjects": experiment.release.candidates,
                 "classes": asdict(experiment.classes),
+                **of_clips,
+                **({"lvef_percent": list(experiment.release.lvef_percent)} if moves else {}),
             },
         ),
         Stage(
@@ -102,6 +121,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
                 "similarity": experiment.release.similarity,
                 "subjects": experiment.release.subjects,
                 "classes": asdict(experiment.classes),
+                **({"clips": True} if moves else {}),
             },
         ),
     ]  # fmt: skip
@@ -115,6 +135,9 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
         ),
         "recognition": utility_stage(
             "recognition", names["recognition"], experiment.recognition, VIEWS, view_part, assess
+        ),
+        EJECTION: utility_stage(
+            EJECTION, names[EJECTION], {**plain(experiment.ejection), **of_clips}, "", {}, assess, **of_clips
         ),
     }
     stages += [
@@ -158,6 +181,18 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
         experiment=resolved,
         stages=tuple(stages),
     )
+
+
+def _moves(experiment: Experiment, generator: str) -> bool:
+    """Say whether the generator draws clips; raises `ValueError` where the rest of the experiment does not fit that."""
+    from synthesis.generators import CLIP_GENERATORS
+
+    moves = generator in list(CLIP_GENERATORS)
+    if EJECTION in experiment.assess.tasks and not moves:
+        raise ValueError(f"assess.tasks has {EJECTION!r}, but generator={generator} draws nothing that moves")
+    if moves and experiment.classes.of != "view":
+        raise ValueError(f"generator={generator} films hearts in views, but classes.of={experiment.classes.of!r}")
+    return moves
 
 
 def _uses_prior(experiment: Experiment) -> bool:

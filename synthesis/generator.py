@@ -1,5 +1,6 @@
 """What a generator is: a learner that can also draw studies that never happened, of single frames or moving."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -35,8 +36,17 @@ class ClipGenerator(Protocol):
         """Return one loss per row, `(len(rows),)`."""
         ...
 
-    def sample(self, conditions: Clips, *, seed: int, first: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    def sample(
+        self,
+        conditions: Clips,
+        *,
+        seed: int,
+        first: NDArray[np.uint8] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.uint8]:
         """Draw one clip per row of `conditions` (never their pixels), beginning with the pictures `first` if given.
+
+        `progress` is called with (clips, of so many).
 
         Law: clip k depends on row k, `seed` and k only, not on how many are drawn together nor on their padding.
 

@@ -5,6 +5,9 @@ release/
 ├── images/000000.png   8-bit grey
 ├── masks/000000.png    0 background, 1 LV cavity, 2 myocardium, 3 left atrium
 ├── labels.csv          patient, study, view, phase, image, mask, ef_reported, origin; a column more for other classes
+├── A4C/                of hearts that move: a folder a view in the layout of EchoNet-Dynamic, as EchoNet-Pediatric has
+│   ├── Videos/NAME.avi
+│   └── FileList.csv, VolumeTracings.csv
 └── manifest.json       every file above by name, size and SHA-256
 ```
 
@@ -15,6 +18,7 @@ frames of one view and phase, the column `study` counts them apart. `cohorts.rea
 """
 
 import csv
+import hashlib
 import io
 import os
 import shutil
@@ -27,8 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cohorts.clips import Clips
 from cohorts.frames import PHASES, VIEWS, Frames
-from cohorts.study import UNLABELLED, Origin
+from cohorts.study import CAVITY, UNLABELLED, Clip, Origin
+from synthesis.layouts import Take, echonet_dynamic
 from synthesis.manifest import MANIFEST, Manifest
 
 TABLE = "labels.csv"
@@ -37,7 +43,13 @@ FILE_TIME = datetime(1980, 1, 1, tzinfo=UTC).timestamp()  # the earliest that a 
 
 
 def write(
-    folder: Path, frames: Frames, *, origin: Origin, of: str = "view", names: Sequence[str] = tuple(VIEWS)
+    folder: Path,
+    frames: Frames,
+    *,
+    origin: Origin,
+    of: str = "view",
+    names: Sequence[str] = tuple(VIEWS),
+    clips: Clips | None = None,
 ) -> Manifest:
     """Write `frames` as a release, whole or not at all: a killed run leaves no half release under that name.
 
@@ -49,6 +61,7 @@ def write(
         origin: what the frames are; only `Origin.SYNTHETIC` may be released.
         of: what `frames.view` says: "view", or a word of its own column, such as "diagnosis".
         names: of the classes that it counts.
+        clips: the same subjects moving, each clip one beat from end diastole on; `None` where nothing moves.
 
     Raises:
         ValueError: the frames are not synthetic, there are none, or another release stands in `folder`.
@@ -59,7 +72,10 @@ def write(
         raise ValueError("frames must not be empty: there is nothing to release")
     making = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(making, ignore_errors=True)
-    manifest = seal(making, [write_part(making, frames, of=of, names=names)], of=of)
+    rows = write_part(making, frames, of=of, names=names)
+    if clips is not None:
+        _write_films(making, clips)
+    manifest = seal(making, [rows], of=of)
     if not folder.exists():
         making.rename(folder)
         return manifest
@@ -97,6 +113,32 @@ def write_part(
     return _csv(_rows(frames, of, names, first_frame, first_subject))
 
 
+def _write_films(making: Path, clips: Clips) -> None:
+    """Write each view of `clips` as a folder in the layout of EchoNet-Dynamic; splits are by subject, in all alike."""
+    key = hashlib.sha256(clips.pixels.tobytes()).digest()
+    for view in np.unique(clips.view):
+        folder = making / VIEWS[view].value
+        folder.mkdir()
+        takes = [_take(clips, int(row)) for row in np.flatnonzero(clips.view == view)]
+        echonet_dynamic.write(folder, takes, key, view=VIEWS[view])
+
+
+def _take(clips: Clips, row: int) -> Take:
+    length = int(clips.length[row])
+    pixels, masks, lvef = clips.pixels[row, :length], clips.masks[row, :length], float(clips.lvef_percent[row])
+    size = (masks == CAVITY).sum((1, 2))
+    clip = Clip(
+        pixels=pixels,
+        masks=masks,
+        view=VIEWS[clips.view[row]],
+        ed_frame=0,
+        es_frame=int(np.argmin(size)) if size.any() else None,
+        frame_seconds=60 / float(clips.heart_rate_bpm[row]) / length,
+    )
+    known = None if np.isnan(lvef) else lvef
+    return Take(subject=_name(int(clips.subject[row])), study="1", lvef_percent=known, load=lambda: clip)
+
+
 def seal(making: Path, parts: Iterable[bytes], *, of: str = "view") -> Manifest:
     """Write table and manifest of an unfinished release whose parts, in order, gave these rows."""
     with (making / TABLE).open("wb") as file:
@@ -125,7 +167,7 @@ def _rows(
         again = (int(frames.subject[k]), view, phase)
         shown[again] += 1
         yield (
-            f"synthetic{first_subject + int(frames.subject[k]):06d}",
+            _name(first_subject + int(frames.subject[k])),
             str(shown[again]),
             name if of == "view" else "",
             PHASES[phase] if phase >= 0 else "",
@@ -135,6 +177,10 @@ def _rows(
             Origin.SYNTHETIC.value,
             *(() if of == "view" else (name,)),
         )
+
+
+def _name(subject: int) -> str:
+    return f"synthetic{subject:06d}"
 
 
 def _is_unlabelled(mask: NDArray[np.uint8]) -> bool:

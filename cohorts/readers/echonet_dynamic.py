@@ -43,7 +43,7 @@ class EchonetDynamic:
 
     Attributes:
         root: the folder of FileList.csv, VolumeTracings.csv and Videos.
-        view: the view of every video: A4C, or PSAX in that part of EchoNet-Pediatric.
+        view: the view of every video: A4C, or PSAX in that part of EchoNet-Pediatric, or A2C in our own releases.
         patient: column of FileList.csv that says who is who, if the table has it; without it a video is a person.
         same_subject: groups of identifiers that are one person.
         subjects_file, site: a partition, and whose part of it is read.
@@ -60,8 +60,8 @@ class EchonetDynamic:
 
     def __post_init__(self) -> None:
         settle(self)
-        if self.view not in (View.A4C, View.PSAX):
-            raise ValueError(f"view={self.view!r} must be A4C or PSAX")
+        if self.view not in (View.A4C, View.PSAX, View.A2C):
+            raise ValueError(f"view={self.view!r} must be A4C, PSAX or A2C")
 
     def index(self) -> Index:
         """Check both tables, and that every listed video is there; no video is opened."""

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cohorts import clips as moving
 from cohorts import frames as table
 from cohorts.frames import Frames
 from cohorts.study import UNLABELLED
@@ -37,18 +38,19 @@ from server.campaign import State
 from server.evidence import attack_section, fairness_section, filter_section, utility_findings, utility_section
 from server.rounds import Answers, ask
 from server.stages.audit import RECORD as AUDITED
+from server.stages.film import PHANTOM_CLIPS
 from server.stages.sample import PHANTOMS
-from server.stages.screen import RELEASED
+from server.stages.screen import RELEASED, RELEASED_CLIPS
 from server.stages.train import WEIGHTS
 from synthesis.manifest import Manifest
 
 COORDINATOR = "coordinator"
 SHOWN = 12  # frames of each kind in the report
+FILMED = 4  # and clips
 LIMITS = (
     "ε bounds what the released files tell about one patient, not what is true of many of them.",
     "A site's size, split and noise are what its own machine says; a site that lies about them is not detected.",
     "Attacks that were not tried are not excluded.",
-    "The synthetic images are 64x64 pixels, single frames: not for diagnosis.",
 )
 
 
@@ -169,11 +171,18 @@ def _steps(state: State) -> list[str]:
                 if s.do in ("arrive", "takeover")
             }
         )
+    if _moves(state):
+        steps += ["clips", "conditions.clips", "sampling.clips"]
     if stages["autoencoder"]["uses"]:
         steps.append("prior.public")
     if "reference" in stages:
         steps.append("reference.federated")
     return [*steps, *(("attack.disclosure",) if formal else ("screening.reidentification", "attack.exact"))]
+
+
+def _moves(state: State) -> bool:
+    """Say whether the release holds clips."""
+    return any(stage.do == "film" for stage in state.campaign.stages)
 
 
 def _settings_are_public(state: State) -> bool:
@@ -260,7 +269,11 @@ def _report(state: State, statement: Statement) -> bytes:
     for origin, file in (("phantom", PHANTOMS), ("synthetic", RELEASED)):
         frames = table.read(state.output("screen", file))
         pictures[origin] = Pictures(pixels=frames.pixels[:SHOWN], masks=frames.masks[:SHOWN])
-    return draw(statement.predicate, pictures).encode()
+    films = {}
+    if _moves(state):
+        for origin, file in (("phantom", PHANTOM_CLIPS), ("synthetic", RELEASED_CLIPS)):
+            films[origin] = moving.read(state.output("screen", file)).pixels[:FILMED]
+    return draw(statement.predicate, pictures, films=films).encode()
 
 
 def _samples(state: State) -> bytes:
@@ -296,7 +309,7 @@ def _limits(state: State) -> tuple[str, ...]:
 
     beside = "; ".join(coverage.uncovered(_steps(state)))
     reader = next(iter(state.campaign.experiment["cohort"]))
-    found = [*LIMITS, f"Stated beside the release, and not covered by its ε: {beside}."]
+    found = [*LIMITS, *_nature(state), f"Stated beside the release, and not covered by its ε: {beside}."]
     if mixed := state.campaign.experiment["sites"]["cohorts"]:
         found.append(
             f"The {len(mixed)} sites of this campaign were simulated on one machine, each from its own folder."
@@ -306,6 +319,19 @@ def _limits(state: State) -> tuple[str, ...]:
     else:
         found.append("The sites of this campaign were simulated on one machine from one data set.")
     return (*found, *state.campaign.experiment["limits"])
+
+
+def _nature(state: State) -> tuple[str, ...]:
+    """Return what kind of pictures these are, and what of them nobody looked at."""
+    pixels = f"{state.campaign.size}x{state.campaign.size} pixels"
+    if not _moves(state):
+        return (f"The synthetic images are {pixels}, single frames: not for diagnosis.",)
+    told = next(stage.settings for stage in state.campaign.stages if stage.do == "film")
+    return (
+        f"The synthetic clips are {pixels}, {told['frames']} frames of one beat, enlarged and written as Motion JPEG; "
+        "stills are their end diastole and end systole: not for diagnosis.",
+        "The disclosure attack looked at end diastole and end systole of each clip, not at what lies between.",
+    )
 
 
 def _own_key(path: Path) -> SigningKey:

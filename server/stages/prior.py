@@ -2,6 +2,7 @@
 
 Settings:
     uses: whether this campaign starts from public priors.
+    also: public priors beside the common ones, each with a record of its own; absent for none.
 
 Writes `provenance.json`: what the priors were trained on, by which recipe, and their digests.
 """
@@ -16,6 +17,7 @@ def run(state: State) -> None:
     if not state.stage.settings["uses"]:
         state.write_json("provenance.json", {"data": "none: the networks start from noise", "digests": {}})
         return
-    for name in priors.NAMES:
+    also = state.stage.settings.get("also", [])
+    for name in (*priors.NAMES, *also):
         priors.load(name)
-    state.write_json("provenance.json", priors.provenance())
+    state.write_json("provenance.json", {**priors.provenance(), **{name: priors.provenance(name) for name in also}})

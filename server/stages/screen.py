@@ -8,9 +8,11 @@ Settings:
     similarity: two candidates at least this similar are one too many (self-similarity, privacy.md 1.6).
     subjects: synthetic subjects to release.
     classes: what they are labelled with.
+    clips: whether the candidates move. Then moments all over each beat are looked at beside end diastole and end
+        systole, and the clips are released with them.
 
 A synthetic subject is released only whole. Writes `release/` beside the campaign, `released.safetensors`,
-`phantoms.safetensors` (the same subjects) and `screened.json`.
+`phantoms.safetensors` (the same subjects) and `screened.json`; of what moves also both as clips.
 """
 
 from pathlib import Path
@@ -19,15 +21,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cohorts import clips as moving
 from cohorts import frames as table
-from cohorts.frames import Frames
+from cohorts.clips import Clips
+from cohorts.frames import PHASES, Frames
 from cohorts.study import Origin
 from learning import arrays
 from server.campaign import State
+from server.stages.film import CANDIDATE_CLIPS, PHANTOM_CLIPS
 from server.stages.sample import CANDIDATES, PHANTOMS
 from server.stages.train import WEIGHTS
 
 RELEASED, SCREENED, RELEASE = "released.safetensors", "screened.json", "release"
+RELEASED_CLIPS = "released_clips.safetensors"
+MOMENTS = 6  # of each clip, beside end diastole and end systole
 ROUNDED = 0.05  # the share kept is said in steps of five percent
 
 
@@ -37,11 +44,13 @@ def run(state: State) -> None:
 
     told: dict[str, Any] = dict(state.stage.settings)
     candidates = table.read(state.output(told["sampled"], CANDIDATES))
-    checks = {"view": _recognised(state, candidates), "self_similarity": _unlike_each_other(candidates, told)}
+    clips = moving.read(state.output(told["sampled"], CANDIDATE_CLIPS)) if told.get("clips") else None
+    looked = candidates if clips is None else _with_moments(candidates, clips)
+    checks = {"view": _recognised(state, looked), "self_similarity": _unlike_each_other(looked, told)}
     if told["lane"] == "EMPIRICAL":
-        checks["reidentification"] = _unlike_patients(state, candidates)
+        checks["reidentification"] = _unlike_patients(state, looked)
     keep = np.logical_and.reduce(list(checks.values()))
-    whole = [s for i, s in enumerate(candidates.subjects) if keep[candidates.subject == i].all()]
+    whole = [s for i, s in enumerate(candidates.subjects) if keep[looked.subject == i].all()]
     if not whole:
         raise ValueError(f"screening kept none of {len(candidates.subjects)} candidates: {_shares(checks)}")
     chosen = whole[: told["subjects"]]
@@ -52,7 +61,12 @@ def run(state: State) -> None:
         origin=Origin.SYNTHETIC,
         of=told["classes"]["of"],
         names=told["classes"]["names"],
+        clips=clips.select(chosen) if clips is not None else None,
     )
+    if clips is not None:
+        phantoms = moving.read(state.output(told["sampled"], PHANTOM_CLIPS))
+        moving.write(state.folder / RELEASED_CLIPS, clips.select(chosen))
+        moving.write(state.folder / PHANTOM_CLIPS, phantoms.select(chosen))
     table.write(state.folder / RELEASED, released)
     table.write(state.folder / PHANTOMS, table.read(state.output(told["sampled"], PHANTOMS)).select(chosen))
     state.write_json(
@@ -65,6 +79,14 @@ def run(state: State) -> None:
             "checks": _shares(checks),
         },
     )
+
+
+def _with_moments(candidates: Frames, clips: Clips) -> Frames:
+    """Return the candidates and, of each clip, `MOMENTS` frames all over its beat, each a phase of its own."""
+    at = np.linspace(0, clips.length - 1, MOMENTS, axis=1).round().astype(np.int64)
+    more = moving.stills(clips, at, len(PHASES) + np.arange(MOMENTS))
+    columns = {name: np.concatenate([getattr(f, name) for f in (candidates, more)]) for name in table.COLUMNS}
+    return Frames(**columns, subjects=candidates.subjects)
 
 
 def _recognised(state: State, candidates: Frames) -> NDArray[np.bool_]:

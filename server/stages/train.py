@@ -1,7 +1,8 @@
 """Train: sites train one learner or generator in common, from its initial weights or public prior.
 
 Settings:
-    kind, name, config: which part ("learner" or "generator").
+    kind, name, config: which part, of which kind of `synthesis.parts`.
+    frames: of a kind of clips, how many a clip has at most; absent for others.
     prior: the public prior its weights start from, "" for none (a generator's config says that itself).
     start: stage and file of all weights to start from, those that are not trained included; absent for none.
     only: the sites that train; absent for all.
@@ -23,6 +24,10 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+import numpy as np
+
+from cohorts import clips
+from cohorts.clips import Clips
 from cohorts.frames import Frames
 from cohorts.study import View
 from conf.schema import Aggregation
@@ -83,6 +88,7 @@ def run(state: State) -> None:
             arrays=weights,
             frozen=frozen,
             minds=told.get("minds", {}),
+            frames=told.get("frames", 0),
         )
 
     end = federate(
@@ -99,7 +105,7 @@ def run(state: State) -> None:
             state.folder.parent,
             state.stage.name,
             learner,
-            _people(state, told.get("people")) if told.get("public") else None,
+            _people(state, told.get("people"), told.get("frames", 0)) if told.get("public") else None,
             spending(plan, told["steps"], state.campaign.delta),
         ),
         progress=lambda done, words: state.tell(done / rounds, f"exchange {ceil(done)} of {rounds}, {words}"),
@@ -107,9 +113,12 @@ def run(state: State) -> None:
     arrays.write(state.folder / WEIGHTS, end.kept)
 
 
-def _people(state: State, views: Sequence[str] | None) -> Frames:
-    """Return simulated people whom no training sees: another seed names them."""
+def _people(state: State, views: Sequence[str] | None, frames: int) -> Frames | Clips:
+    """Return simulated people whom no training sees: another seed names them. Of a kind of clips, they move."""
     from cohorts.phantom.simulate import APICAL, stills
 
     seen = APICAL if views is None else [View(view) for view in views]
+    if frames:
+        phase = np.tile(np.arange(frames) / frames, (PEOPLE, 1))
+        return clips.films(PEOPLE, phase=phase, seed=state.campaign.seed + PEOPLE_SEED, size=state.campaign.size)
     return stills(PEOPLE, seed=state.campaign.seed + PEOPLE_SEED, size=state.campaign.size, views=seen)

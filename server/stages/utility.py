@@ -3,6 +3,7 @@
 Settings:
     task, config: which task, and how every arm is trained.
     screened: the stage that released.
+    frames: of a task of clips, how many a clip has at most; absent for tasks of frames.
     federated: the stage that trained the same network in common on real members, or "" for none; and
     federated_part: {kind, name, config, prior} of what that stage trained.
     start: stage and file of the weights that no arm trains, such as experts; absent where all are trained.
@@ -17,12 +18,14 @@ and by arm, column and group of subjects the estimates of the groups, of which t
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cohorts import clips as moving
 from cohorts import frames as table
 from learning import arrays
 from privacy.estimate import Estimate
 from server.campaign import State
+from server.stages.film import PHANTOM_CLIPS
 from server.stages.sample import PHANTOMS
-from server.stages.screen import RELEASED
+from server.stages.screen import RELEASED, RELEASED_CLIPS
 from server.stages.train import WEIGHTS
 
 if TYPE_CHECKING:
@@ -37,20 +40,22 @@ SITE = "site"  # the group of those who were seen at one site
 
 def run(state: State) -> None:
     """Train the public arms, have all arms scored at the sites, pool."""
-    from evaluation.tasks import TASKS
+    from evaluation.tasks import CLIP_TASKS, TASKS
     from learning.learner import fit
     from learning.messages import Score, Scores
     from server.rounds import Answers, ask
 
     told: dict[str, Any] = dict(state.stage.settings)
-    task = TASKS[told["task"]](**told["config"])
+    frames = int(told.get("frames", 0))
+    task: Any = (CLIP_TASKS if frames else TASKS)[told["task"]](**told["config"])
+    release, phantoms = (RELEASED_CLIPS, PHANTOM_CLIPS) if frames else (RELEASED, PHANTOMS)
     arms, frozen = {}, _frozen(state, task.learner().module)
-    for k, (arm, file) in enumerate(((RELEASE, RELEASED), (PHANTOM, PHANTOMS))):
-        learner = task.learner()
+    for k, (arm, file) in enumerate(((RELEASE, release), (PHANTOM, phantoms))):
+        learner, path = task.learner(), state.output(told["screened"], file)
         arrays.load_frozen(learner.module, frozen)
         fit(
             learner,
-            table.read(state.output(told["screened"], file)),
+            task.shown(moving.read(path)) if frames else table.read(path),
             steps=task.steps,
             batch_size=task.batch_size,
             learning_rate=task.learning_rate,
@@ -72,6 +77,7 @@ def run(state: State) -> None:
         frozen=frozen,
         groups=told.get("groups", {}),
         minds=told.get("minds", {}),
+        frames=frames,
     )
     state.tell(0.5, "each site trains on its own and tests all arms")
     answers: Answers[Scores] = ask(

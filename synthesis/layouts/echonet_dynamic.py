@@ -120,11 +120,11 @@ def write_video(path: Path, frames: NDArray[np.uint8], *, frame_seconds: float |
         container.mux(stream.encode())
 
 
-def write(folder: Path, takes: Iterable[Take], key: bytes) -> tuple[str, ...]:
-    """Write every apical four-chamber clip of `takes`; splits are by subject: six in eight train, one each the others.
+def write(folder: Path, takes: Iterable[Take], key: bytes, *, view: View = View.A4C) -> tuple[str, ...]:
+    """Write every clip of `view` in `takes`; splits are by subject: six in eight train, one each the others.
 
     Raises:
-        Unsuitable: no clip is a four-chamber view, or two would have one name.
+        Unsuitable: no clip is of that view, or two would have one name.
     """
     (folder / "Videos").mkdir()
     names = set[str]()
@@ -135,7 +135,7 @@ def write(folder: Path, takes: Iterable[Take], key: bytes) -> tuple[str, ...]:
     ):
         for take in takes:
             clip = take.load()
-            if clip.view is not View.A4C:
+            if clip.view is not view:
                 seen["other"] += 1
                 continue
             if take.name.casefold() in names:
@@ -151,7 +151,7 @@ def write(folder: Path, takes: Iterable[Take], key: bytes) -> tuple[str, ...]:
             seen["unlabelled"] += take.lvef_percent is None
             seen["unscaled"] += clip.pixel_mm is None
     if not names:
-        raise Unsuitable("echonet-dynamic holds apical four-chamber views (A4C); this release has none")
+        raise Unsuitable(f"echonet-dynamic holds apical four-chamber views ({view}); this release has none")
     gaps = {
         "other": ("clip of another view is left out.", "clips of other views are left out."),
         "unscaled": ("video of unknown scale has no volumes.", "videos of unknown scale have no volumes."),

@@ -90,3 +90,13 @@ def test_an_edited_site_file_counts_at_the_next_message(tmp_path: Path) -> None:
     text = (site.folder / "site.yaml").read_text()
     (site.folder / "site.yaml").write_text(text.replace("min_cell: 3", "min_cell: 7"))
     assert (before.policy, find({"site": str(site.folder)}).policy.min_cell) == (policy(), 7)
+
+
+def test_clips_are_of_the_same_subjects_and_read_once(tmp_path: Path) -> None:
+    site = hospital(tmp_path, cohort={"reader": "phantom", "subjects": 6, "size": SIZE, "frames": 6})
+    clips = site.clips(*Split, size=SIZE, frames=4)
+    assert clips.subjects == site.frames(*Split, size=SIZE).subjects
+    assert clips.pixels.shape == (12, 4, SIZE, SIZE)
+    again = Site(site.folder)
+    object.__setattr__(again.cohort, "load", None)
+    assert np.array_equal(again.clips(*Split, size=SIZE, frames=4).pixels, clips.pixels)

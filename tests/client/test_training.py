@@ -93,6 +93,8 @@ def test_a_round_that_died_and_is_asked_in_other_words_costs_another_charge(
         ({"run": "run-2"}, Code.REFUSED_POLICY),
         ({"name": "segmenter"}, Code.REFUSED_POLICY),
         ({"kind": "generator"}, Code.REFUSED_POLICY),
+        ({"kind": "clip_learner"}, Code.UNREADABLE),
+        ({"frames": 4}, Code.UNREADABLE),
         ({"steps": 101}, Code.REFUSED_POLICY),
         ({"plan": {**PLAN.to_json(), "noise_multiplier": 0.1}}, Code.REFUSED_BUDGET),
         ({"plan": {**PLAN.to_json(), "clip_norm": 9.0}}, Code.REFUSED_BUDGET),

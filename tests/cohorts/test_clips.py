@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cohorts.clips import Clips, beat_frames, films, gather
+from cohorts.clips import COLUMNS, Clips, beat_frames, films, gather, read, stills, write
 from cohorts.deidentify import Pseudonyms
 from cohorts.frames import resize
 from cohorts.phantom import motion
@@ -118,3 +118,26 @@ def test_where_no_rate_is_labelled_the_pictures_tell_the_phase_or_nobody_does():
     silent = gather(study(dataclasses.replace(clip, ed_frame=None, es_frame=None)), size=32, frames=10)
     assert np.isnan(silent.phase).all()
     assert silent.length.tolist() == [10]
+
+
+def test_what_is_written_is_read(two, tmp_path):
+    write(tmp_path / "clips.safetensors", two)
+    again = read(tmp_path / "clips.safetensors")
+    assert again.subjects == two.subjects
+    assert all(np.array_equal(getattr(again, name), getattr(two, name)) for name in COLUMNS)
+
+
+def test_what_holds_no_clips_is_refused_by_name(tmp_path):
+    (tmp_path / "clips.safetensors").write_bytes(b"no clips")
+    with pytest.raises(ValueError, match="holds no clips"):
+        read(tmp_path / "clips.safetensors")
+
+
+def test_stills_of_a_clip_stand_side_by_side_and_keep_what_is_known(two):
+    found = stills(two, np.tile([0, 2], (4, 1)), np.arange(2))
+    assert found.phase.tolist() == [0, 1] * 4
+    assert found.view.tolist() == [0, 0, 1, 1] * 2
+    assert found.subject.tolist() == [0] * 4 + [1] * 4
+    assert np.array_equal(found.pixels[3], two.pixels[1, 2])
+    assert np.array_equal(found.masks[4], two.masks[2, 0])
+    assert found.lvef_percent[5] == two.lvef_percent[2]

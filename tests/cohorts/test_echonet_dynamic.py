@@ -154,6 +154,6 @@ def test_an_outline_outside_the_picture_is_refused(built):
         first_clip(built)
 
 
-def test_the_view_is_one_of_the_two_that_these_data_sets_have(built):
-    with pytest.raises(ValueError, match="view='PLAX' must be A4C or PSAX"):
+def test_the_view_is_one_that_these_layouts_have(built):
+    with pytest.raises(ValueError, match="view='PLAX' must be A4C, PSAX or A2C"):
         dataclasses.replace(built, view="PLAX")

@@ -46,3 +46,18 @@ def test_only_a_frozen_dataclass_is_a_part() -> None:
     for kind in (Thawed, int):
         with pytest.raises(TypeError, match="must be a frozen dataclass"):
             Registry("part")("loose")(kind)
+
+
+def test_two_registries_are_one_group_unless_they_share_a_name() -> None:
+    other = Registry("moving part")
+
+    @other("two")
+    @dataclass(frozen=True)
+    class Two:
+        size: int = 2
+
+    both = _registry() | other
+    assert list(both) == ["one", "two"]
+    assert both.name_of(other["two"]()) == "two"
+    with pytest.raises(ValueError, match="both have 'one'"):
+        _ = _registry() | _registry()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.plots import TINTS, Row, bars, forest, sheet
+from evaluation.plots import TINTS, Row, bars, film, forest, sheet
 
 ROWS = [
     Row(label="the release", value=0.8, low=0.7, high=0.9),
@@ -55,3 +55,11 @@ def test_structures_are_tinted_below_and_the_rest_stays_grey() -> None:
 def test_what_is_no_frame_is_refused(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="pixels must be uint8"):
         sheet(pixels)
+
+
+def test_a_clip_is_a_strip_of_moments_from_its_beginning_on() -> None:
+    clips = np.stack([np.stack([np.full((32, 32), 10 * k + n, np.uint8) for k in range(16)]) for n in range(2)])
+    drawn = _read(film(clips, frames=4))
+    assert drawn[::33, ::33, 0].tolist() == [[0, 40, 80, 120], [1, 41, 81, 121]]
+    with pytest.raises(ValueError, match="clips must be uint8"):
+        film(clips[0])

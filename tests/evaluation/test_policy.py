@@ -70,7 +70,7 @@ def test_a_malformed_policy_is_refused_by_name(change: str, to: str, says: str) 
 
 
 def test_a_policy_that_nobody_shipped_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"neither shipped \(default, pilot, rehearsal\) nor a file"):
+    with pytest.raises(ValueError, match=r"neither shipped \(default, pilot, rehearsal, rehearsal_video\) nor a file"):
         Policy.load("lenient")
 
 

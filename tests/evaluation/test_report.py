@@ -300,3 +300,12 @@ def test_it_says_whom_the_release_serves_worst_where_groups_were_told_apart(whol
     assert "Whom it serves worst" in text
     assert "segmentation, Dice, by sex female 0.710 · male 0.800" in text
     assert "the release female 0.710 0.690 to 0.730 50 0.090" in text
+
+
+def test_what_moves_is_shown_as_a_strip_and_patients_only_where_the_report_stays(whole: Predicate) -> None:
+    clips = np.zeros((2, 8, 16, 16), np.uint8)
+    page = draw(whole, {}, films={PHANTOM: clips, SYNTHETIC: clips})
+    assert page.count('over one beat"') == 2
+    assert "How it moves" in page
+    with pytest.raises(ValueError, match="stays_at_site"):
+        draw(whole, {}, films={REAL: clips})

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cohorts.clips import films, stills
 from cohorts.deidentify import Pseudonyms
-from cohorts.frames import Frames, gather
+from cohorts.frames import Frames, gather, resize
 from cohorts.readers import READERS
 from cohorts.study import UNLABELLED, Origin, SubjectKey
 from synthesis import release
@@ -121,3 +122,33 @@ def test_a_killed_run_is_taken_up_and_another_release_is_never_overwritten(tmp_p
     with pytest.raises(ValueError, match="release holds another release already"):
         release.write(tmp_path / "release", frames(seed=1), origin=Origin.SYNTHETIC)
     assert [p.name for p in tmp_path.iterdir()] == ["release"]
+
+
+def test_hearts_that_move_are_read_back_from_the_layout_of_echonet_dynamic(tmp_path):
+    phase = np.tile(np.arange(6) / 6, (3, 1))
+    clips = films(3, phase=phase, seed=8, size=64, lvef_percent=np.array([30.0, 45.0, 60.0]))
+    frames = stills(clips, np.tile([0, 2], (6, 1)), np.arange(2))
+    manifest = release.write(tmp_path / "release", frames, origin=Origin.SYNTHETIC, clips=clips)
+    names = {entry.path for entry in manifest.files}
+    assert {f"{view}/{name}" for view in ("A2C", "A4C") for name in ("FileList.csv", "VolumeTracings.csv")} <= names
+    for view in ("A2C", "A4C"):
+        cohort = READERS["echonet_dynamic"](root=str(tmp_path / "release" / view), view=view).read(
+            pseudonyms=Pseudonyms(b"0123456789abcdef")
+        )
+        found = [study for subject in cohort.subjects for study in cohort.of(subject)]
+        assert sorted(study.labels["lvef_percent"] for study in found) == [30, 45, 60]
+        at = {30: 0, 45: 1, 60: 2}
+        for study in found:
+            (clip,) = study.clips
+            row = 2 * at[study.labels["lvef_percent"]] + (view == "A4C")
+            assert (len(clip.pixels), clip.ed_frame) == (6, 0)
+            assert 60 / clips.heart_rate_bpm[row] == pytest.approx(6 * clip.frame_seconds, rel=1e-3)
+            small = np.stack([resize(p, 64, nearest=False) for p in clip.pixels])
+            assert np.corrcoef(small.ravel(), clips.pixels[row].ravel())[0, 1] > 0.98
+
+
+def test_the_same_clips_are_released_as_the_same_bytes(tmp_path):
+    clips = films(2, phase=np.tile([0.0, 0.3, 0.6], (2, 1)), seed=8, size=32)
+    frames = stills(clips, np.tile([0, 1], (4, 1)), np.arange(2))
+    one, two = (release.write(tmp_path / n, frames, origin=Origin.SYNTHETIC, clips=clips) for n in "ab")
+    assert one == two

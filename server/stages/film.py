@@ -1,0 +1,82 @@
+"""Film: draw moving hearts from the trained generator. Post-processing: it opens no real study and costs no privacy.
+
+Settings:
+    name, config: of the generator of clips.
+    trained: the stage that trained it.
+    subjects: synthetic hearts to draw, each in every released view.
+    frames: of each clip, over one whole beat that begins at end diastole.
+    lvef_percent: lowest and highest ejection fraction that is asked for; hearts fill the range evenly.
+    classes: views, and which are released.
+
+One heart has one volume curve in all its views. Shapes and their motion come from the phantom's public shape model; the
+phantom's own pictures of the very same hearts are kept beside the candidates, so that the arm "phantom" of every task
+differs from the arm "release" in appearance alone.
+
+Writes `candidate_clips.safetensors` and `phantom_clips.safetensors`, and of the same clips the frames at end diastole
+and end systole, as the stage `sample` does.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cohorts import clips as moving
+from cohorts import frames as table
+from cohorts.clips import Clips
+from cohorts.frames import VIEWS, Frames
+from learning import arrays
+from server.campaign import State
+from server.stages.sample import CANDIDATES, PHANTOMS
+from server.stages.train import WEIGHTS
+
+CANDIDATE_CLIPS, PHANTOM_CLIPS = "candidate_clips.safetensors", "phantom_clips.safetensors"
+
+
+def run(state: State) -> None:
+    """Draw all clips; clip k depends on the seed and k alone."""
+    from synthesis.parts import build
+
+    told: dict[str, Any] = dict(state.stage.settings)
+    generator: Any = build("clip_generator", told["name"], told["config"], seed=state.campaign.seed)
+    arrays.load(generator.module, arrays.read(state.output(told["trained"], WEIGHTS)))
+    state.tell(0.0, "hearts from the public shape model")
+    phantoms, systole = beats(told, seed=state.campaign.seed, size=state.campaign.size)
+    conditions = dataclasses.replace(phantoms, pixels=np.zeros_like(phantoms.pixels))
+    pixels = generator.sample(
+        conditions,
+        seed=state.campaign.seed,
+        progress=lambda k, n: state.tell(k / n, f"{k} of {n} clips"),
+    )
+    for clips, whole, ends in (
+        (phantoms, PHANTOM_CLIPS, PHANTOMS),
+        (dataclasses.replace(conditions, pixels=pixels), CANDIDATE_CLIPS, CANDIDATES),
+    ):
+        moving.write(state.folder / whole, clips)
+        table.write(state.folder / ends, _ends(clips, systole))
+
+
+def beats(told: dict[str, Any], *, seed: int, size: int) -> tuple[Clips, NDArray[np.int64]]:
+    """Return one beat of every heart in every view, as the public simulator films it, and each clip's end systole."""
+    from cohorts.phantom import motion, simulate
+    from synthesis.shape import STYLE, spread
+
+    n, frames, classes = told["subjects"], told["frames"], told["classes"]
+    views = [VIEWS[classes["names"].index(name)] for name in classes["released"]]
+    exam = simulate.examinations(range(n), seed=seed, style=STYLE)
+    end_systole = motion.systole(exam.who.heart_rate_bpm)
+    at = np.rint(end_systole * frames).astype(np.int64)
+    # One frame is end systole itself; frames before and after it are evenly spaced.
+    phase = np.stack(
+        [np.interp(np.arange(frames), [0, k, frames], [0, s, 1]) for k, s in zip(at, end_systole, strict=True)]
+    )
+    asked = spread(n, seed=seed, lvef=tuple(told["lvef_percent"]))
+    clips = moving.films(n, phase=phase, seed=seed, size=size, style=STYLE, views=views, lvef_percent=asked)
+    rate = (frames * clips.heart_rate_bpm / 60).astype(np.float32)
+    return dataclasses.replace(clips, frame_rate_hz=rate), np.repeat(at, len(views))
+
+
+def _ends(clips: Clips, systole: NDArray[np.int64]) -> Frames:
+    """Return end diastole and end systole of every clip."""
+    return moving.stills(clips, np.stack([np.zeros_like(systole), systole], 1), np.arange(2))
