@@ -20,10 +20,7 @@ from torch import Tensor, nn
 from learning.blocks import one_hot
 from synthesis.autoencoder import CHANNELS, FACTOR, STRUCTURES
 from synthesis.transformer import PATCH
-
-HARMONICS = 4  # of the phase, as a condition
-SCALARS = ("lvef", "heart_rate", "frame_rate")
-_SCALE = {"lvef": (55.0, 20.0), "heart_rate": (75.0, 20.0), "frame_rate": (50.0, 20.0)}  # percent, 1/min, Hz
+from synthesis.video_conditions import Told
 
 
 class Attention(nn.Module):
@@ -80,35 +77,25 @@ class Block(nn.Module):
         return y
 
 
-class VideoTransformer(nn.Module):
+class VideoTransformer(Told):
     """Velocity field v(z, t | phases, masks, view, first frame, LVEF, rates) on standardised latents of clips."""
 
     def __init__(self, *, width: int, depth: int, heads: int, views: int, grid: int) -> None:
-        super().__init__()
         if grid % PATCH:
             raise ValueError(f"grid={grid} must be a multiple of {PATCH}")
-        self.width, self.grid = width, grid
+        super().__init__(width=width, blocks=depth + 1, views=views)
+        self.grid = grid
         self.latent = nn.Linear(CHANNELS * PATCH**2, width)
         self.first = nn.Linear(CHANNELS * PATCH**2, width)
         self.structures = nn.Linear(STRUCTURES * (FACTOR * PATCH) ** 2, width)
         self.position = nn.Embedding((grid // PATCH) ** 2, width)
-        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
-        self.motion = nn.Sequential(
-            nn.Linear(4 * HARMONICS + len(SCALARS), width), nn.SiLU(), nn.Linear(width, 2 * width)
-        )
-        self.view = nn.Embedding(views + 1, width)  # 0 is the learned null, here and of all that may be unknown
-        self.mask_known, self.first_known, self.phase_known = (nn.Embedding(2, width) for _ in range(3))
-        self.known = nn.ModuleDict({name: nn.Embedding(2, width) for name in SCALARS})
-        self.site = nn.Embedding(1, (depth + 1) * width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, CHANNELS * PATCH**2)
-        for embedding in (self.first_known, self.phase_known, self.site, *self.known.values()):
-            nn.init.zeros_(embedding.weight)  # type: ignore[arg-type]
-        for layer in (self.first, self.motion[-1], self.final_modulation, self.final):
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for layer in (self.first, self.final_modulation, self.final):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -151,17 +138,10 @@ class VideoTransformer(nn.Module):
         x = self.latent(_patches(z, PATCH)) + self.structures(_patches(structures, FACTOR * PATCH))
         x = x + (beside + self.position(where)).unsqueeze(1) + self.mask_known(outlined).unsqueeze(2)
         scalars = {"lvef": lvef, "heart_rate": heart_rate, "frame_rate": frame_rate}
-        x_motion, c_motion = self.motion(_moving(phase, first_phase, scalars)).chunk(2, -1)
+        x_motion, conditions = self.told(
+            t, phase=phase, view=view, first_phase=first_phase, scalars=scalars, at_sites=at_sites
+        )
         x = x + x_motion.unsqueeze(2)
-        c = self.time(_frequencies(t)) + self.view(view + 1)
-        for name, value in scalars.items():
-            c = c + self.known[name](value.isfinite().long())
-        c = c.unsqueeze(1) + c_motion + self.phase_known(phase.isfinite().long())
-        tokens = c.unsqueeze(1).expand(-1, len(self.blocks) + 1, -1, -1)
-        if at_sites:
-            token = self.site(torch.zeros(n, dtype=torch.long, device=z.device))
-            tokens = tokens + token.view(n, -1, 1, self.width)
-        conditions = F.silu(tokens)
         angle, seen = phase.nan_to_num(), None if bool(real.all()) else real
         for k, block in enumerate(self.blocks):
             x = block(x, conditions[:, k], angle=angle, seen=seen)
@@ -188,26 +168,18 @@ def inflate(image: Mapping[str, NDArray[np.floating]], network: VideoTransformer
     return own
 
 
+def places_for(grid: int, prior: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
+    """Return the state of a network of this `grid` from a prior of several: each has places of its own."""
+    rest = {name: array for name, array in prior.items() if not name.startswith("position.")}
+    own = f"position.{grid}.weight"
+    if own not in prior and (grid // PATCH) ** 2 != len(prior["position.weight"]):
+        raise ValueError(f"grid={grid} is none of those the prior was trained on")
+    return {**rest, "position.weight": prior.get(own, prior["position.weight"])}
+
+
 def _patches(x: Tensor, side: int) -> Tensor:
     """Turn `(..., channels, h, w)` into `(..., places, channels * side²)`."""
     return F.pixel_unshuffle(x, side).flatten(-2).transpose(-1, -2)
-
-
-def _moving(phase: Tensor, first_phase: Tensor, scalars: Mapping[str, Tensor]) -> Tensor:
-    """Return what moves a frame: harmonics of its phase and of the first frame's, scalars; unknown is 0.
-
-    `(n, frames, 4 * HARMONICS + 3)`.
-    """
-    n, frames = phase.shape
-    levels = [((value - _SCALE[name][0]) / _SCALE[name][1]).nan_to_num() for name, value in scalars.items()]
-    once = torch.cat([_harmonics(first_phase), torch.stack(levels, -1)], -1)
-    return torch.cat([_harmonics(phase), once.unsqueeze(1).expand(n, frames, -1)], -1)
-
-
-def _harmonics(phase: Tensor) -> Tensor:
-    """Return sines and cosines of whole multiples of a phase in cycles, `(..., 2 * HARMONICS)`; 0 where unknown."""
-    angle = 2 * math.pi * phase.unsqueeze(-1) * torch.arange(1, HARMONICS + 1, device=phase.device)
-    return torch.cat([angle.cos(), angle.sin()], -1).nan_to_num()
 
 
 def _turned(x: Tensor, angle: Tensor) -> Tensor:
@@ -218,10 +190,3 @@ def _turned(x: Tensor, angle: Tensor) -> Tensor:
     one, other = x.chunk(2, -1)
     cosine, sine = by.cos().to(x.dtype), by.sin().to(x.dtype)
     return torch.cat([one * cosine - other * sine, one * sine + other * cosine], -1)
-
-
-def _frequencies(t: Tensor) -> Tensor:
-    """Return 64 sines and cosines of `t` in [0, 1] (Vaswani et al. 2017), `(n, 64)`."""
-    f = torch.exp(-math.log(1000.0) * torch.arange(32, device=t.device) / 32)
-    angles = 1000.0 * t.unsqueeze(1) * f
-    return torch.cat([angles.cos(), angles.sin()], 1)

@@ -2,8 +2,9 @@
 
 A velocity field on latents of whole clips, under their phases, masks, first frame, view, LVEF and rates. Frames of a
 clip are drawn together at some phases of one beat, once; whatever frames are asked for, of however many beats, lie on
-that circle and are decoded from it, so that no clip is too long and its end meets its beginning. Image and video
-denoisers may take turns (JVID, Reynaud et al. 2024, arXiv 2409.14149): both follow one path in one latent space.
+that circle and are decoded from it, so that no clip is too long and its end meets its beginning. Where beats shall
+differ, or phases are unknown, every frame is drawn, in windows that overlap (`window`). Image and video denoisers may
+take turns (JVID, Reynaud et al. 2024, arXiv 2409.14149): both follow one path in one latent space.
 """
 
 import re
@@ -24,10 +25,14 @@ from synthesis.autoencoder import CHANNELS, FACTOR, Autoencoder
 from synthesis.generators import CLIP_GENERATORS
 from synthesis.precision import computing_in
 from synthesis.video_sampling import between, keys, speckle
-from synthesis.video_transformer import VideoTransformer, inflate
+from synthesis.video_transformer import VideoTransformer, inflate, places_for
+from synthesis.video_unet import VideoUNet
+from synthesis.video_windows import drawn_in_windows
 
+BACKBONES: dict[str, type[VideoTransformer] | type[VideoUNet]] = {"transformer": VideoTransformer, "unet": VideoUNet}
+PRIOR_SIZES = (64, 112)
 _GIVEN = 0.5  # of the clips that a site trains on, the share that is told one of its own frames
-_AT_ONCE = 32  # frames that are encoded or decoded together
+_AT_ONCE = 16  # frames that are encoded or decoded together
 
 
 @CLIP_GENERATORS("latent_video_flow")
@@ -38,11 +43,14 @@ class LatentVideoFlow:
     Attributes:
         width, depth, heads: size of the transformer; must be those of the prior.
         autoencoder_width: channels of the autoencoder at full resolution.
-        size: side of the frames; must be the prior's, a multiple of 16.
+        size: side of the frames, a multiple of 16; with the prior 64 or 112.
+        backbone: "transformer", which the prior is of, or "unet", a small 3D U-Net without one.
         prior: start from the public prior; `False` starts from noise (tests, ablations).
         tune: regular expression of the parameter names that sites train.
         sample_steps: intervals of the ODE solver; sample_solver: its name.
         phases: moments of one beat that are drawn; frames between them are decoded from latents between theirs.
+        window: 0, or how many frames are drawn together of clips whose every frame is drawn; `phases` is not used.
+        overlap: frames that a window has in common with the one before it; at most half of it.
         pattern: for each interval "V", frames drawn together, or "I", each alone; "" is all "V".
         guidance: weight of classifier-free guidance on masks and LVEF, 1 is none.
         precision: of drawing: "auto", "bf16" or "fp32".
@@ -53,11 +61,14 @@ class LatentVideoFlow:
     heads: int = 5
     autoencoder_width: int = 32
     size: int = 64
+    backbone: str = "transformer"
     prior: bool = True
     tune: str = r"site\.weight|modulation\.bias"
     sample_steps: int = 8
     sample_solver: str = "heun"
     phases: int = 16
+    window: int = 0
+    overlap: int = 0
     pattern: str = ""
     guidance: float = 1.0
     precision: str = "auto"
@@ -69,6 +80,14 @@ class LatentVideoFlow:
             raise ValueError(f"pattern={self.pattern!r} must be sample_steps={self.sample_steps} times V or I")
         if self.phases < 2:
             raise ValueError(f"phases={self.phases} must be at least 2")
+        if self.window < 0 or not 0 <= 2 * self.overlap <= self.window:
+            raise ValueError(f"overlap={self.overlap} must be at most half of window={self.window}, neither below 0")
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone={self.backbone!r} must be one of {', '.join(BACKBONES)}")
+        if self.prior and self.backbone != "transformer":
+            raise ValueError(f"backbone={self.backbone!r} has no prior; use prior=False")
+        if self.prior and self.size not in PRIOR_SIZES:
+            raise ValueError(f"size={self.size} has no prior, only {PRIOR_SIZES} have; use prior=False")
 
     def build(self) -> "LatentVideoFlowGenerator":
         """Return the generator, its autoencoder frozen and only `tune` trainable."""
@@ -83,7 +102,7 @@ class LatentVideoFlowGenerator:
         self.config = config
         self._encoded: tuple[Clips, Tensor] | None = None
         self.autoencoder = Autoencoder(config.autoencoder_width).eval().requires_grad_(False)
-        network = VideoTransformer(
+        network = BACKBONES[config.backbone](
             width=config.width,
             depth=config.depth,
             heads=config.heads,
@@ -94,8 +113,8 @@ class LatentVideoFlowGenerator:
         if config.prior or inflated:
             arrays.load_state(self.autoencoder, priors.load("autoencoder"))
         if config.prior:
-            arrays.load_state(self.module, priors.load("latent_video_flow"))
-        elif inflated:
+            arrays.load_state(self.module, places_for(network.grid, priors.load("latent_video_flow")))
+        elif inflated and isinstance(network, VideoTransformer):
             arrays.load_state(self.module, inflate(priors.load("latent_flow"), network))
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(re.search(config.tune, name) is not None)
@@ -139,22 +158,29 @@ class LatentVideoFlowGenerator:
         Raises:
             ValueError: if a real frame has no phase, or pictures have another size than the network.
         """
-        if not np.isfinite(conditions.phase[conditions.real]).all():
-            raise ValueError("phase must be known of every frame that is to be drawn")
+        if not self.config.window and not np.isfinite(conditions.phase[conditions.real]).all():
+            raise ValueError(
+                "phase must be known of every frame that is to be drawn, or else drawn in windows (window)"
+            )
         if conditions.masks.shape[2:] != (self.config.size, self.config.size):
             raise ValueError(f"masks of {conditions.masks.shape[2:]} must be of size={self.config.size}")
         self.module.eval()
+        self.autoencoder.decoder.to(memory_format=torch.channels_last)
         out = np.zeros(conditions.masks.shape, np.uint8)
         for start in range(0, len(conditions), batch_size):
             rows = np.arange(start, min(start + batch_size, len(conditions)))
             some = conditions.rows(rows)
             given = None if first is None else self._encode(first[rows])
-            at = [keys(some.phase[i, : some.length[i]], self.config.phases) for i in range(len(rows))]
+            every, length = bool(self.config.window), some.length
+            at = [
+                np.arange(length[i]) if every else keys(some.phase[i, : length[i]], self.config.phases)
+                for i in range(len(rows))
+            ]
             latents = self._drawn(some, at, rows, given, seed=seed, at_sites=at_sites)
             for i, row in enumerate(rows):
-                length = int(some.length[i])
-                z = between(latents[i, : len(at[i])], some.phase[i, at[i]], some.phase[i, :length])
-                out[row, :length] = self._decoded(z, some.masks[i, :length], seed=seed, row=int(row))
+                z, masks = latents[i, : len(at[i])], some.masks[i, : length[i]]
+                z = z if every else between(z, some.phase[i, at[i]], some.phase[i, : length[i]])
+                out[row, : length[i]] = self._decoded(z, masks, seed=seed, row=int(row))
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return out
@@ -217,7 +243,8 @@ class LatentVideoFlowGenerator:
             # The end of an interval belongs to the next one, so that whatever the solver, its field is a field.
             interval = min(int((1 - float(t[0])) * steps + 1e-4), steps - 1)
             if pattern[interval] == "V":
-                return field(z, t, told)
+                window, overlap = self.config.window, self.config.overlap
+                return drawn_in_windows(field, z, t, told, window, overlap) if window else field(z, t, told)
             frames = z.shape[1]
             alone = {k: _each_frame(k, v, frames) for k, v in told.items()}
             return field(z.flatten(0, 1).unsqueeze(1), t.repeat_interleave(frames), alone).view(z.shape)

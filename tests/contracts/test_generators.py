@@ -25,6 +25,7 @@ TINY_MOVING = {
         "phases": 4, "precision": "fp32",
     }
 }  # fmt: skip
+BACKBONES = {"latent_video_flow": [{}, {"backbone": "unet"}]}
 HOUSE = [name for name in GENERATORS if GENERATORS[name].__module__.startswith("synthesis.")]
 HOUSE_MOVING = [name for name in CLIP_GENERATORS if CLIP_GENERATORS[name].__module__.startswith("synthesis.")]
 
@@ -111,11 +112,15 @@ def test_an_expression_that_tunes_nothing_is_refused():
         GENERATORS["latent_flow"](**TINY["latent_flow"], tune="heart").build()
 
 
-@pytest.fixture(params=HOUSE_MOVING)
+@pytest.fixture(
+    params=[(name, more) for name in HOUSE_MOVING for more in BACKBONES.get(name, [{}])],
+    ids=lambda param: "-".join((param[0], *map(str, param[1].values()))),
+)
 def moving(request):
+    name, more = request.param
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
-        built = CLIP_GENERATORS[request.param](**TINY_MOVING[request.param], tune=".").build()
+        built = CLIP_GENERATORS[name](**TINY_MOVING[name], **more, tune=".").build()
         for parameter in built.module.parameters():
             parameter.data = torch.randn_like(parameter) * 0.1
     return built

@@ -66,10 +66,18 @@ def test_all_together_is_what_no_pattern_means(beat):
     assert np.array_equal(named.sample(beat, seed=3), built().sample(beat, seed=3))
 
 
-@pytest.mark.parametrize("change", [{"pattern": "VX"}, {"pattern": "VV"}, {"size": 40}, {"phases": 1}])
+@pytest.mark.parametrize(
+    "change", [{"pattern": "VX"}, {"pattern": "VV"}, {"size": 40}, {"phases": 1}, {"backbone": "mlp"}]
+)
 def test_what_cannot_be_drawn_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         dataclasses.replace(TINY, **change)
+
+
+def test_what_has_no_prior_is_refused():
+    for change in ({"size": 96}, {"backbone": "unet"}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))}=.* has no prior"):
+            LatentVideoFlow(**change)
 
 
 def test_unknown_phases_and_other_sizes_are_refused(beat):
