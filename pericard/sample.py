@@ -172,39 +172,16 @@ def _record(source: Source, asked: Asked, request: Mapping[str, Any]) -> dict[st
 
 
 def _conditions(source: Source, asked: Asked) -> Iterator[tuple[int, int, int, "Frames"]]:
-    """Yield each part's number, first frame, first subject, and shapes from the public model."""
+    """Yield each part's number, first frame, first subject, and shapes from the public prior."""
+    from synthesis.conditions import conditions
+
     frames_each = 2 * (len(source.classes.released) if source.classes.of == "view" else 1)
     at_once = SUBJECTS_AT_ONCE
     for number, first in enumerate(range(0, asked.count, at_once * frames_each)):
         subjects = number * at_once
         n = min(at_once, -(-(asked.count - first) // frames_each))
-        conditions = _shapes(source, asked.seed, subjects, n)
-        yield number, first, subjects, _leading(conditions, asked.count - first)
-
-
-def _shapes(source: Source, seed: int, first: int, n: int) -> "Frames":
-    import numpy as np
-
-    from cohorts.frames import VIEWS
-    from cohorts.study import UNLABELLED
-    from synthesis import shape
-
-    classes = source.classes
-    places = [classes.names.index(name) for name in classes.released]
-    views = [VIEWS[place] for place in places] if classes.of == "view" else VIEWS[:1]
-    asked = shape.spread(first + n, seed=seed)[first:]
-    hearts: Frames = shape.as_frames(
-        shape.draw(asked, seed=seed, size=source.bundle.size, views=views, first=first), seed=seed, first=first
-    )
-    if classes.of == "view":
-        return hearts
-    return replace(  # of other classes no shape, phase or ejection fraction is known
-        hearts,
-        masks=np.full_like(hearts.masks, UNLABELLED),
-        view=np.array(places, np.int64)[(first + hearts.subject) % len(places)],
-        phase=np.full_like(hearts.phase, -1),
-        lvef_percent=np.full_like(hearts.lvef_percent, np.nan),
-    )
+        shapes = conditions(source.classes, n, seed=asked.seed, size=source.bundle.size, first=subjects)
+        yield number, first, subjects, _leading(shapes, asked.count - first)
 
 
 def _leading(frames: "Frames", n: int) -> "Frames":

@@ -195,18 +195,20 @@ def as_frames(shapes: Shapes, *, seed: int, first: int = 0) -> Frames:
     return _frames(black, shapes.masks, shapes.lvef_percent, views=shapes.views, seed=seed, first=first)
 
 
-def stills(lvef_percent: Floats, *, seed: int, size: int = 64, views: Sequence[View] = APICAL) -> Frames:
+def stills(
+    lvef_percent: Floats, *, seed: int, size: int = 64, views: Sequence[View] = APICAL, first: int = 0
+) -> Frames:
     """Return ED and ES of people with these ejection fractions, with the phantom's pictures, as `simulate.stills`."""
     _require("lvef_percent", lvef_percent, POSSIBLE_LVEF)
     n = len(lvef_percent)
     pixels, masks = (np.zeros((n, len(views), 2, size, size), np.uint8) for _ in range(2))
     for start in range(0, n, _CHUNK):
         some = np.arange(start, min(start + _CHUNK, n))
-        exam = examinations(lvef_percent[some], seed=seed, first=start)
+        exam, numbers = examinations(lvef_percent[some], seed=seed, first=first + start), (first + some).tolist()
         phase = np.stack([np.zeros(len(some)), motion.systole(exam.who.heart_rate_bpm)], axis=1)
         for j, view in enumerate(views):
-            pixels[some, j], masks[some, j], _ = simulate.film(exam, some.tolist(), view, phase, seed=seed, size=size)
-    return _frames(pixels, masks, lvef_percent, views=views, seed=seed, first=0)
+            pixels[some, j], masks[some, j], _ = simulate.film(exam, numbers, view, phase, seed=seed, size=size)
+    return _frames(pixels, masks, lvef_percent, views=views, seed=seed, first=first)
 
 
 def _frames(
