@@ -81,6 +81,16 @@ class Clips:
         kept = self.rows(np.flatnonzero(new >= 0))
         return replace(kept, subject=new[new >= 0], subjects=tuple(subjects))
 
+    def from_diastole(self) -> "Clips":
+        """Return the same clips, each in the order of its phases: recordings begin anywhere, these at end diastole.
+
+        A clip of unknown phase keeps its order.
+        """
+        order = np.argsort(np.where(np.isfinite(self.phase), self.phase, np.inf), axis=1, kind="stable")
+        rows = np.arange(len(self))[:, None]
+        columns = {name: getattr(self, name)[rows, order] for name in ("pixels", "masks", "phase")}
+        return replace(self, **columns)
+
     def pad(self, frames: int) -> "Clips":
         """Return the same clips with room for `frames` frames; raises `ValueError` where that would drop a real one."""
         now = self.phase.shape[1]

@@ -73,6 +73,7 @@ def _begin(overrides: Sequence[str], out: Path) -> "tuple[Experiment, dict[str, 
     from conf.compose import UsageError, compose, to_json
     from evaluation.policy import Policy
     from pericard import hospitals
+    from server.plan import films
 
     known = groups()
     experiment, _ = compose(overrides, groups=known)
@@ -81,6 +82,7 @@ def _begin(overrides: Sequence[str], out: Path) -> "tuple[Experiment, dict[str, 
     resolved: dict[str, Any] = json.loads(to_json(experiment, groups=known))
     try:
         Policy.load(experiment.policy)
+        films(experiment, next(iter(resolved["generator"])))
     except ValueError as error:
         raise UsageError(str(error)) from error
     for cohort in hospitals.own_cohorts(experiment).values() or [experiment.cohort]:

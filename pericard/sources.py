@@ -69,6 +69,8 @@ def _of_run(out: Path) -> Source:
     campaign = resumed(out)
     stages = {stage.name: stage for stage in campaign.stages} if campaign is not None else {}
     drawing = next((stage.settings for stage in stages.values() if stage.do == "sample"), None)
+    if any(stage.do == "film" for stage in stages.values()):
+        raise ValueError(f"{out} holds a run of hearts that move, which pericard sample does not draw: it draws stills")
     if campaign is None or drawing is None:
         raise ValueError(f"{out} holds a run that draws nothing")
     trained = finished_stage(out, drawing["trained"])

@@ -56,7 +56,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
     whole: list[Plan] = [views, generator, *fused, *audits]
     groups = ("generator", "views", "segmentation", "recognition", EJECTION)
     names = {group: next(iter(resolved[group])) for group in groups}
-    moves = _moves(experiment, names["generator"])
+    moves = films(experiment, names["generator"])
     of_clips: dict[str, Any] = {"frames": experiment.release.frames} if moves else {}
     view_part = part("learner", names["views"], experiment.views, prior=TUNE_PRIOR if _uses_prior(experiment) else "")
     segmenter = part("learner", "segmenter", {"width": experiment.segmentation.width}, prior="")
@@ -183,7 +183,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
     )
 
 
-def _moves(experiment: Experiment, generator: str) -> bool:
+def films(experiment: Experiment, generator: str) -> bool:
     """Say whether the generator draws clips; raises `ValueError` where the rest of the experiment does not fit that."""
     from synthesis.generators import CLIP_GENERATORS
 

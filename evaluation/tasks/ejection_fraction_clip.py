@@ -59,8 +59,8 @@ class EjectionFractionClip:
             return config.build()
 
     def shown(self, clips: Clips) -> Clips:
-        """Return the clips of the view that is measured, of the same subjects."""
-        return clips.rows(np.flatnonzero(clips.view == VIEWS.index(View(self.view))))
+        """Return the clips of the view that is measured, from end diastole on where that is known."""
+        return clips.rows(np.flatnonzero(clips.view == VIEWS.index(View(self.view)))).from_diastole()
 
     def scores(self, learner: Learner, clips: Clips) -> Mapping[str, NDArray[np.float64]]:
         """Return each metric per subject; NaN where a subject has no clip of the view with a known fraction."""

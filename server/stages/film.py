@@ -12,8 +12,8 @@ One heart has one volume curve in all its views. Shapes and their motion come fr
 phantom's own pictures of the very same hearts are kept beside the candidates, so that the arm "phantom" of every task
 differs from the arm "release" in appearance alone.
 
-Writes `candidate_clips.safetensors` and `phantom_clips.safetensors`, and of the same clips the frames at end diastole
-and end systole, as the stage `sample` does.
+Writes `candidate_clips.safetensors` and `phantom_clips.safetensors`, of the same clips the frames at end diastole and
+end systole, as the stage `sample` does, and `film.json`: how near biplane disks in the masks come to what was asked.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ from server.campaign import State
 from server.stages.sample import CANDIDATES, PHANTOMS
 from server.stages.train import WEIGHTS
 
+FILM = "film.json"
 CANDIDATE_CLIPS, PHANTOM_CLIPS = "candidate_clips.safetensors", "phantom_clips.safetensors"
 
 
@@ -44,6 +45,7 @@ def run(state: State) -> None:
     state.tell(0.0, "hearts from the public shape model")
     phantoms, systole = beats(told, seed=state.campaign.seed, size=state.campaign.size)
     conditions = dataclasses.replace(phantoms, pixels=np.zeros_like(phantoms.pixels))
+    state.write_json(FILM, _obeyed(phantoms, systole))
     pixels = generator.sample(
         conditions,
         seed=state.campaign.seed,
@@ -75,6 +77,22 @@ def beats(told: dict[str, Any], *, seed: int, size: int) -> tuple[Clips, NDArray
     clips = moving.films(n, phase=phase, seed=seed, size=size, style=STYLE, views=views, lvef_percent=asked)
     rate = (frames * clips.heart_rate_bpm / 60).astype(np.float32)
     return dataclasses.replace(clips, frame_rate_hz=rate), np.repeat(at, len(views))
+
+
+def _obeyed(clips: Clips, systole: NDArray[np.int64]) -> dict[str, float | int]:
+    """Return error in points and correlation of the fractions that are in the masks against those asked for."""
+    from evaluation.volumes import biplane_lvef
+
+    found, asked = biplane_lvef(_ends(clips, systole)), np.full(len(clips.subjects), np.nan)
+    asked[clips.subject] = clips.lvef_percent
+    known = np.isfinite(found)
+    if known.sum() < 3:
+        return {"hearts": int(known.sum())}
+    return {
+        "hearts": int(known.sum()),
+        "error_points": round(float(np.abs(found - asked)[known].mean()), 2),
+        "correlation": round(float(np.corrcoef(found[known], asked[known])[0, 1]), 3),
+    }
 
 
 def _ends(clips: Clips, systole: NDArray[np.int64]) -> Frames:

@@ -141,3 +141,12 @@ def test_stills_of_a_clip_stand_side_by_side_and_keep_what_is_known(two):
     assert np.array_equal(found.pixels[3], two.pixels[1, 2])
     assert np.array_equal(found.masks[4], two.masks[2, 0])
     assert found.lvef_percent[5] == two.lvef_percent[2]
+
+
+def test_a_recording_is_turned_to_end_diastole_and_keeps_its_padding_behind(two):
+    turned = dataclasses.replace(two, **{n: np.roll(getattr(two, n), 1, axis=1) for n in ("pixels", "masks", "phase")})
+    again = turned.pad(5).from_diastole()
+    assert all(np.array_equal(getattr(again, n)[:, :3], getattr(two, n)) for n in ("pixels", "masks", "phase"))
+    assert np.isnan(again.phase[:, 3:]).all()
+    unknown = dataclasses.replace(turned, phase=turned.phase * np.nan)
+    assert np.array_equal(unknown.from_diastole().pixels, turned.pixels)
