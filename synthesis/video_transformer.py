@@ -168,15 +168,6 @@ def inflate(image: Mapping[str, NDArray[np.floating]], network: VideoTransformer
     return own
 
 
-def places_for(grid: int, prior: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
-    """Return the state of a network of this `grid` from a prior of several: each has places of its own."""
-    rest = {name: array for name, array in prior.items() if not name.startswith("position.")}
-    own = f"position.{grid}.weight"
-    if own not in prior and (grid // PATCH) ** 2 != len(prior["position.weight"]):
-        raise ValueError(f"grid={grid} is none of those the prior was trained on")
-    return {**rest, "position.weight": prior.get(own, prior["position.weight"])}
-
-
 def _patches(x: Tensor, side: int) -> Tensor:
     """Turn `(..., channels, h, w)` into `(..., places, channels * side²)`."""
     return F.pixel_unshuffle(x, side).flatten(-2).transpose(-1, -2)

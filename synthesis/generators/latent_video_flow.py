@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -20,17 +21,17 @@ from cohorts.clips import Clips
 from cohorts.frames import VIEWS
 from learning import arrays
 from learning.blocks import to_pixels, to_signal
-from synthesis import flow, priors
-from synthesis.autoencoder import CHANNELS, FACTOR, Autoencoder
+from synthesis import enlarger, flow, priors
+from synthesis.autoencoder import CHANNELS, FACTOR, GRID, Autoencoder
 from synthesis.generators import CLIP_GENERATORS
 from synthesis.precision import computing_in
 from synthesis.video_sampling import between, keys, speckle
-from synthesis.video_transformer import VideoTransformer, inflate, places_for
+from synthesis.video_transformer import VideoTransformer, inflate
 from synthesis.video_unet import VideoUNet
 from synthesis.video_windows import drawn_in_windows
 
 BACKBONES: dict[str, type[VideoTransformer] | type[VideoUNet]] = {"transformer": VideoTransformer, "unet": VideoUNet}
-PRIOR_SIZES = (64, 112)
+PRIOR_SIZES = (GRID * FACTOR, enlarger.SIZE)
 _GIVEN = 0.5  # of the clips that a site trains on, the share that is told one of its own frames
 _AT_ONCE = 16  # frames that are encoded or decoded together
 
@@ -43,7 +44,8 @@ class LatentVideoFlow:
     Attributes:
         width, depth, heads: size of the transformer; must be those of the prior.
         autoencoder_width: channels of the autoencoder at full resolution.
-        size: side of the frames, a multiple of 16; with the prior 64 or 112.
+        size: side of the frames, a multiple of 16; with the prior 64, or 112, whose latents are drawn as those of 64
+            are and enlarged.
         backbone: "transformer", which the prior is of, or "unet", a small 3D U-Net without one.
         prior: start from the public prior; `False` starts from noise (tests, ablations).
         tune: regular expression of the parameter names that sites train.
@@ -89,6 +91,11 @@ class LatentVideoFlow:
         if self.prior and self.size not in PRIOR_SIZES:
             raise ValueError(f"size={self.size} has no prior, only {PRIOR_SIZES} have; use prior=False")
 
+    @property
+    def side(self) -> int:
+        """Side of the pictures whose latents the network draws: the prior's, or without it that of the frames."""
+        return PRIOR_SIZES[0] if self.prior else self.size
+
     def build(self) -> "LatentVideoFlowGenerator":
         """Return the generator, its autoencoder frozen and only `tune` trainable."""
         return LatentVideoFlowGenerator(self)
@@ -107,13 +114,16 @@ class LatentVideoFlowGenerator:
             depth=config.depth,
             heads=config.heads,
             views=len(VIEWS),
-            grid=config.size // FACTOR,
+            grid=config.side // FACTOR,
         )
+        self.enlarger = enlarger.Enlarger().eval().requires_grad_(False) if config.side < config.size else None
         self.module: nn.Module = network
         if config.prior or inflated:
             arrays.load_state(self.autoencoder, priors.load("autoencoder"))
+        if self.enlarger is not None:
+            arrays.load_state(self.enlarger, priors.load(enlarger.NAME))
         if config.prior:
-            arrays.load_state(self.module, places_for(network.grid, priors.load("latent_video_flow")))
+            arrays.load_state(self.module, priors.load("latent_video_flow"))
         elif inflated and isinstance(network, VideoTransformer):
             arrays.load_state(self.module, inflate(priors.load("latent_flow"), network))
         for name, parameter in self.module.named_parameters():
@@ -196,7 +206,7 @@ class LatentVideoFlowGenerator:
         at_sites: bool,
     ) -> Tensor:
         """Follow the field for the frames `at` of each clip; latents `(n, most frames, 4, g, g)`."""
-        most, grid = max(len(a) for a in at), self.config.size // FACTOR
+        most, grid = max(len(a) for a in at), self.config.side // FACTOR
         index = np.stack([np.pad(a, (0, most - len(a))) for a in at])
         pick = np.arange(len(rows))[:, None], index
         key = Clips(
@@ -256,7 +266,7 @@ class LatentVideoFlowGenerator:
         return {
             "phase": torch.from_numpy(clips.phase),
             "real": torch.from_numpy(clips.real),
-            "masks": torch.from_numpy(clips.masks),
+            "masks": torch.from_numpy(_nearest(clips.masks, self.config.side)),
             "view": torch.from_numpy(clips.view),
             "first": first,
             "lvef": torch.from_numpy(clips.lvef_percent),
@@ -273,16 +283,19 @@ class LatentVideoFlowGenerator:
 
     @torch.no_grad()
     def _encode(self, pixels: NDArray[np.uint8]) -> Tensor:
-        parts = torch.split(torch.from_numpy(pixels), _AT_ONCE)
-        return torch.cat([self.autoencoder.encode(to_signal(part)) for part in parts])
+        side = (self.config.side, self.config.side)
+        parts = (to_signal(part) for part in torch.split(torch.from_numpy(pixels), _AT_ONCE))
+        return torch.cat([self.autoencoder.encode(F.interpolate(part, size=side, mode="area")) for part in parts])
 
     def _decoded(self, z: Tensor, masks: NDArray[np.uint8], *, seed: int, row: int) -> NDArray[np.uint8]:
         parts = []
         noise = speckle(masks, seed=seed, row=row)
         for start in range(0, len(z), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
+            shapes = torch.from_numpy(masks[some])
             with computing_in(self.config.precision):
-                drawn = self.autoencoder.decode(z[some], torch.from_numpy(masks[some]), noise[some])
+                latent = z[some] if self.enlarger is None else self.enlarger(z[some], shapes).float()
+                drawn = self.autoencoder.decode(latent, shapes, noise[some])
             parts.append(to_pixels(drawn.float()).numpy())
         return np.concatenate(parts)
 
@@ -292,6 +305,15 @@ def masked_mean(errors: Tensor, real: Tensor) -> Tensor:
     each = errors.flatten(2).mean(2).where(real, 0.0)
     mean: Tensor = each.sum(1) / real.sum(1)
     return mean
+
+
+def _nearest(masks: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return masks `(..., size, size)` at another side: of each new pixel what its middle shows."""
+    size = masks.shape[-1]
+    if side == size:
+        return masks
+    at = ((np.arange(side) + 0.5) * size / side).astype(np.int64)
+    return np.ascontiguousarray(masks[..., at[:, None], at])
 
 
 def _each_frame(name: str, value: Tensor, frames: int) -> Tensor:

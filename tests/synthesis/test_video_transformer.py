@@ -5,7 +5,7 @@ import torch
 from learning import arrays
 from synthesis.transformer import LatentTransformer
 from synthesis.video_conditions import SCALARS
-from synthesis.video_transformer import VideoTransformer, inflate, places_for
+from synthesis.video_transformer import VideoTransformer, inflate
 from synthesis.video_unet import VideoUNet
 
 N, FRAMES, GRID = 2, 5, 4
@@ -140,15 +140,6 @@ def test_places_are_interpolated_to_a_finer_grid():
 def test_a_grid_of_half_patches_is_refused():
     with pytest.raises(ValueError, match="grid=5"):
         VideoTransformer(width=16, depth=1, heads=2, views=4, grid=5)
-
-
-def test_a_prior_of_several_grids_gives_each_its_own_places():
-    prior = {"position.weight": np.zeros((16, 2)), "position.14.weight": np.ones((49, 2)), "rest": np.zeros(1)}
-    assert places_for(8, prior)["position.weight"].shape == (16, 2)
-    assert places_for(14, prior).keys() == {"position.weight", "rest"}
-    assert places_for(14, prior)["position.weight"].all()
-    with pytest.raises(ValueError, match="grid=4"):
-        places_for(4, prior)
 
 
 def test_a_u_net_needs_a_grid_that_halves():
