@@ -196,6 +196,16 @@ def prior_distill(
     return until_stopped(lambda: command.distill(out))
 
 
+@prior_app.command("gamma")
+def prior_gamma(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],
+) -> int:
+    """Train the autoencoder of Γ latents, which semantic diffusion works on."""
+    from pericard import prior as command
+
+    return until_stopped(lambda: command.gamma(out))
+
+
 @prior_app.command("train")
 def prior_train(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],

@@ -1,4 +1,4 @@
-"""`pericard prior train`, `distill` and `video`: remake the public priors from the phantom."""
+"""`pericard prior train`, `distill`, `video` and `gamma`: remake the public priors from the phantom."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +38,16 @@ def video(out: Path) -> int:
     with _bars() as show:
         train_video(out, recipe=VideoRecipe(), config=LatentVideoFlow(prior=False, tune="."), progress=show)
         enlarger.train(out, recipe=enlarger.Recipe(), progress=show)
+    return Exit.PASS
+
+
+def gamma(out: Path) -> int:
+    """Train the Γ-autoencoder into the folder `out`; about two minutes of one core."""
+    from synthesis.gamma import GammaRecipe
+    from synthesis.gamma import train as train_gamma
+
+    with _bars() as show:
+        train_gamma(out, GammaRecipe(), progress=show)
     return Exit.PASS
 
 

@@ -72,6 +72,7 @@ class Autoencoder(nn.Module):
         latent_mean: `(4,)`, latent_std: `(4,)`: measured on the phantom, stored with the weights.
     """
 
+    channels, factor = CHANNELS, FACTOR
     latent_mean: Tensor
     latent_std: Tensor
 

@@ -26,6 +26,7 @@ from privacy.bookkeeping import without_rule
 from privacy.dp_safety import unsafe_for_dp
 from privacy.gradients import SubjectGradients, clip
 from synthesis.autoencoder import Autoencoder
+from synthesis.gamma import GammaAutoencoder, GammaLearner
 from synthesis.generators import GENERATORS
 
 SIZE, SUBJECTS = 64, 3
@@ -60,6 +61,7 @@ PARTS = [
         if registry[name].__module__.startswith(("learning.", "synthesis."))
     ),
     pytest.param(AutoencoderLearner, id="autoencoder"),
+    pytest.param(lambda: GammaLearner(GammaAutoencoder(width=8)), id="gamma"),
 ]
 TUNED = pytest.mark.parametrize("everything", [False, True], ids=["as configured", "everything"])
 
