@@ -211,7 +211,7 @@ def prior_train(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],
     device: Annotated[str, typer.Option("--device", help="Where torch computes: cpu, cuda or mps.")] = "cpu",
 ) -> int:
-    """Train the autoencoder, the generator and the view classifier on the phantom."""
+    """Train the generator, on the autoencoder that is there, and the view classifier on the phantom."""
     from pericard import prior as command
 
     return until_stopped(lambda: command.train(out, device))

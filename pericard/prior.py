@@ -8,7 +8,7 @@ from pericard.errors import Exit
 
 
 def train(out: Path, device: str) -> int:
-    """Train the priors into the folder `out`; about an hour on two cores, minutes on a GPU."""
+    """Train the priors on the autoencoder that is there, into the folder `out`; about half an hour on a core."""
     from synthesis.generators.latent_flow import LatentFlow
     from synthesis.prior import Recipe
     from synthesis.prior import train as train_prior

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cohorts.frames import Frames
+from cohorts.frames import VIEWS, Frames
 from cohorts.phantom import simulate
 from cohorts.study import UNLABELLED
 from learning import arrays
@@ -38,6 +38,7 @@ GRID = 8  # equal intervals of a teacher's way that are kept
 LATENT = (CHANNELS, SIDE, SIDE)
 AT_ONCE = 128  # walks side by side: a memory bound
 SPANS = (8, 4, 2)  # of them, what is crossed at one go by one, two and four jumps
+_AS_OFTEN = (*simulate.APICAL, *simulate.APICAL, *VIEWS)  # the views of the walks: three quarters apical
 Progress = Callable[[str, int, int], None]
 Told = dict[str, Tensor]
 
@@ -52,15 +53,15 @@ class Lesson:
         steps: batches for the student.
         batch_size: rows a batch: one jump of a way each, of a span drawn by `weights`.
         weights: share of the rows that cross all, half, a quarter of the way; the rest are velocities at any time.
-        null_share: share of walks without a mask, and of walks without view and phase.
+        null_share: share of walks that are not told one condition, each condition for itself.
         learning_rate: the highest, of a triangle.
         seed: of shapes, noise and batches.
         precision: of the walks and of the student's products.
     """
 
-    ways: int = 3_000
+    ways: int = 4_000
     walk: int = 1
-    steps: int = 1_200
+    steps: int = 2_400
     batch_size: int = 48
     weights: tuple[float, float, float] = (0.4, 0.3, 0.2)
     null_share: float = 0.1
@@ -75,7 +76,7 @@ class Ways:
 
     Attributes:
         points: where each was at t = 1, 7/8, … 0, `(n, GRID + 1, 4, 8, 8)`, float16.
-        masks, view, phase: the conditions of each walk.
+        masks, view, phase, lvef: the conditions of each walk.
         scanner: `(n, descriptors)`, or `None`.
     """
 
@@ -83,11 +84,12 @@ class Ways:
     masks: Tensor
     view: Tensor
     phase: Tensor
+    lvef: Tensor
     scanner: Tensor | None
 
     def conditions(self, rows: Tensor) -> Told:
         """Return what the network is told of some walks."""
-        told = {"view": self.view[rows], "phase": self.phase[rows], "masks": self.masks[rows]}
+        told = {name: getattr(self, name)[rows] for name in ("view", "phase", "masks", "lvef")}
         return told if self.scanner is None else told | {"scanner": self.scanner[rows]}
 
 
@@ -153,12 +155,13 @@ def _walks(
     parts, total = [], -(-lesson.ways // 2)
     for start in range(0, total, AT_ONCE):
         rows = np.arange(start, min(start + AT_ONCE, total)) % len(conditions)
-        shapeless, nameless = (torch.rand(len(rows), generator=dice) < lesson.null_share for _ in range(2))
+        shapeless, nameless, timeless, unmeasured = torch.rand(4, len(rows), generator=dice) < lesson.null_share
         told = Ways(
             points=torch.randn(len(rows), 1, *LATENT, generator=dice),
             masks=torch.where(shapeless.view(-1, 1, 1), UNLABELLED, torch.from_numpy(conditions.masks[rows])),
             view=torch.where(nameless, -1, torch.from_numpy(conditions.view[rows])),
-            phase=torch.where(nameless, -1, torch.from_numpy(conditions.phase[rows])),
+            phase=torch.where(timeless, -1, torch.from_numpy(conditions.phase[rows])),
+            lvef=torch.from_numpy(conditions.lvef_percent[rows]).masked_fill(unmeasured, torch.nan),
             scanner=2 * torch.rand(len(rows), teacher.config.descriptors, generator=dice) - 1 if known else None,
         )
         with computing_in(lesson.precision):
@@ -169,6 +172,7 @@ def _walks(
         masks=torch.cat([p.masks for p in parts]),
         view=torch.cat([p.view for p in parts]),
         phase=torch.cat([p.phase for p in parts]),
+        lvef=torch.cat([p.lvef for p in parts]),
         scanner=torch.cat([p.scanner for p in parts if p.scanner is not None]) if known else None,
     )
 
@@ -287,7 +291,7 @@ def write(out: Path, student: LatentFlowGenerator, *, lesson: Lesson, teacher_di
 def distill_public(out: Path, lesson: Lesson, *, progress: Progress | None = None) -> LatentFlowGenerator:
     """Teach a student of the public prior and write it into the folder `out`."""
     teacher = LatentFlow().build()
-    conditions = simulate.conditions(lesson.ways, seed=lesson.seed)
+    conditions = simulate.conditions(lesson.ways, seed=lesson.seed, views=_AS_OFTEN)
     student = teach(teacher, conditions, lesson, progress=progress)
     write(out, student, lesson=lesson, teacher_digest=arrays.digest(priors.load("latent_flow")))
     return student

@@ -1,8 +1,8 @@
 """Train the public priors on the phantom: `pericard prior train`.
 
 Everything learned here is learned from a simulator, so it costs no privacy (architecture §6). Three stages: the
-autoencoder with an adversary for its texture (Goodfellow et al. 2014, arXiv 1406.2661, hinge form; patches after Isola
-et al. 2017, arXiv 1611.07004), the latent flow, the view classifier.
+autoencoder (unless the one that is there shall stay) with an adversary for its texture (Goodfellow et al. 2014, arXiv
+1406.2661, hinge form; patches after Isola et al. 2017, arXiv 1611.07004), the latent flow, the view classifier.
 """
 
 import json
@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cohorts.frames import Frames, concatenate
+from cohorts.frames import VIEWS, Frames, concatenate
 from cohorts.phantom import simulate
+from cohorts.study import UNLABELLED
 from learning import arrays
 from learning.blocks import norm, one_hot, to_signal
 from learning.learner import fit
 from learning.learners.view_classifier import ViewClassifier
-from synthesis import flow
+from synthesis import flow, priors
 from synthesis.autoencoder import STRUCTURES, Autoencoder
 from synthesis.generators.latent_flow import LatentFlow, LatentFlowGenerator
 
@@ -37,35 +39,51 @@ class Recipe:
     """How the priors are made; written into their provenance.
 
     Attributes:
-        subjects: phantoms to simulate, each in two views at ED and ES.
-        autoencoder_steps, flow_steps, view_steps: optimiser steps.
-        batch_size: images a step of the autoencoder and the view classifier; flow_batch_size: of the flow.
+        subjects: phantoms to simulate, each in all of `VIEWS` at ED and ES.
+        autoencoder_steps, flow_steps, view_steps: optimiser steps; no steps keep the autoencoder that is there.
+        batch_size: images a step of the autoencoder; view_batch_size, flow_batch_size: of the classifier and the flow.
+        apical: share of apical views in the batches of the flow, because most cohorts are of these.
+        unknown: share of rows that are not told one condition, each condition for itself.
+        bare: share of rows that are not told their mask, so that view, phase and LVEF must do.
         seed: seed of the phantoms, the weights and the batches.
     """
 
     subjects: int = 4_000
-    autoencoder_steps: int = 1_600
-    flow_steps: int = 4_500
-    view_steps: int = 600
+    autoencoder_steps: int = 0
+    flow_steps: int = 7_000
+    view_steps: int = 14_000
     batch_size: int = 32
+    view_batch_size: int = 48
     flow_batch_size: int = 96
+    apical: float = 0.6
+    unknown: float = 0.15
+    bare: float = 0.2
     seed: int = 20_260_101
 
 
 def train(out: Path, *, recipe: Recipe, config: LatentFlow, device: str, progress: Progress) -> None:
-    """Train the three priors and write them, as float16 safetensors with provenance, into the folder `out`."""
+    """Train the priors and write them, as float16 safetensors with provenance, into the folder `out`.
+
+    An autoencoder that is kept is written as it is, with the record of how it was once made; so is a new one.
+    """
+    keep = recipe.autoencoder_steps == 0
+    made = priors.record_of("autoencoder") if keep else None
     frames, scanners = phantoms(recipe, progress)
     with torch.random.fork_rng():
         torch.default_generator.manual_seed(recipe.seed)
         generator = LatentFlowGenerator(config)
         views = ViewClassifier(tune=".").build()
-        autoencoder = _train_autoencoder(generator.autoencoder, frames, recipe, device, progress)
+        autoencoder = generator.autoencoder.to(device)
+        if keep:
+            arrays.load_state(autoencoder, priors.load("autoencoder"))
+        else:
+            autoencoder = _train_autoencoder(autoencoder, frames, recipe, device, progress)
         network = _train_flow(generator.module, autoencoder, frames, scanners, recipe, device, progress)
     fit(
         views,
         frames,
         steps=recipe.view_steps,
-        batch_size=recipe.batch_size,
+        batch_size=recipe.view_batch_size,
         learning_rate=2e-3,
         seed=recipe.seed,
         progress=lambda i, n: progress("view classifier", i, n),
@@ -76,16 +94,19 @@ def train(out: Path, *, recipe: Recipe, config: LatentFlow, device: str, progres
         weights = {n: a.astype(np.float16) for n, a in arrays.state(module.cpu()).items()}
         arrays.write(out / f"{name}.safetensors", weights)
         digests[name] = arrays.digest(arrays.read(out / f"{name}.safetensors"))
-    record = {
+    record: dict[str, Any] = {
         "command": "pericard prior train",
         "data": "phantom, style 'wide': simulated, no patient",
         "recipe": asdict(recipe),
         "generator": asdict(config),
         "torch": torch.__version__,
         "device": device,
-        "digests": digests,
     }
-    (out / "provenance.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    # The latents' own record: whoever keeps them later keeps it too.
+    made = {**(made or record), "digests": {"autoencoder": digests["autoencoder"]}}
+    stood_on = {"autoencoder": digests["autoencoder"]} if keep else {}
+    for name, told in (("autoencoder", made), ("provenance", {**record, "from": stood_on, "digests": digests})):
+        (out / f"{name}.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
 
 
 def phantoms(recipe: Recipe, progress: Progress) -> tuple[Frames, NDArray[np.float32]]:
@@ -102,7 +123,7 @@ def phantoms(recipe: Recipe, progress: Progress) -> tuple[Frames, NDArray[np.flo
 
 
 def _block(subjects: int, seed: int) -> tuple[Frames, NDArray[np.float32]]:
-    return simulate.stills_with_style(subjects, seed=seed, size=64, style="wide")
+    return simulate.stills_with_style(subjects, seed=seed, size=64, style="wide", views=VIEWS)
 
 
 class Adversary(nn.Module):
@@ -140,7 +161,7 @@ def _train_autoencoder(
     critic = torch.optim.AdamW(judge.parameters(), lr=2e-4, betas=(0.5, 0.99))
     rates = torch.optim.lr_scheduler.OneCycleLR(builder, 8e-4, total_steps=steps)
     pixels = torch.from_numpy(frames.pixels).to(device)
-    for i, (rows, masks, _, _, _) in enumerate(_batches(frames, None, recipe, steps, device, recipe.batch_size)):
+    for i, (rows, masks, _, _, _, _) in enumerate(_batches(frames, None, recipe, steps, device, recipe.batch_size)):
         x = to_signal(pixels[rows])
         structures = one_hot(torch.where(_coin(masks, 0.1), 0, masks))  # a tenth without a mask: the null condition
         with torch.autocast(device, torch.bfloat16):
@@ -195,22 +216,26 @@ def _train_flow(
     )
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=recipe.flow_steps)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16):
         pixels_once = torch.from_numpy(frames.pixels)
-        encoded = torch.cat([autoencoder.encode(to_signal(p.to(device))) for p in torch.split(pixels_once, 256)])
-    for i, (rows, masks, view, phase, scanner) in enumerate(
-        _batches(frames, scanners, recipe, recipe.flow_steps, device, recipe.flow_batch_size)
+        encoded = torch.cat(
+            [autoencoder.encode(to_signal(p.to(device))).float() for p in torch.split(pixels_once, 256)]
+        )
+    often = _mostly_apical(frames, recipe.apical)
+    for i, (rows, masks, view, phase, lvef, scanner) in enumerate(
+        _batches(frames, scanners, recipe, recipe.flow_steps, device, recipe.flow_batch_size, often)
     ):
         z = encoded[rows]
         t, noise = torch.rand(len(z), device=device), torch.randn_like(z)
-        null = torch.rand(len(z), device=device) < 0.1
+        nameless, timeless, unmeasured = torch.rand(3, len(z), device=device) < recipe.unknown
         with torch.autocast(device, torch.bfloat16):
             predicted = network(
                 flow.interpolate(z, noise, t),
                 t,
-                view=torch.where(null, -1, view),
-                phase=torch.where(null, -1, phase),
-                masks=torch.where(_coin(masks, 0.1), 255, masks),
+                view=torch.where(nameless, -1, view),
+                phase=torch.where(timeless, -1, phase),
+                masks=torch.where(_coin(masks, recipe.bare), UNLABELLED, masks),
+                lvef=lvef.masked_fill(unmeasured, torch.nan),
                 # Half of the batches know the scanner: so what a site's token can say is how its scanner is set.
                 scanner=scanner if i % 2 else None,
             )
@@ -226,20 +251,34 @@ def _train_flow(
     return kept
 
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _batches(
-    frames: Frames, scanners: NDArray[np.float32] | None, recipe: Recipe, steps: int, device: str, batch_size: int
+    frames: Frames,
+    scanners: NDArray[np.float32] | None,
+    recipe: Recipe,
+    steps: int,
+    device: str,
+    batch_size: int,
+    often: Tensor | None = None,
 ) -> Iterator[Batch]:
-    """Yield `batch_size` random rows with their masks, views, phases and scanner settings, `steps` times."""
+    """Yield random rows with their masks, views, phases, LVEF and scanner settings, `steps` times; `often` as that."""
     settings = scanners if scanners is not None else np.zeros((len(frames), 1), np.float32)
-    columns = (frames.masks, frames.view, frames.phase, settings)
-    masks, view, phase, scanner = (torch.from_numpy(c).to(device) for c in columns)
+    columns = (frames.masks, frames.view, frames.phase, frames.lvef_percent, settings)
+    masks, view, phase, lvef, scanner = (torch.from_numpy(c).to(device) for c in columns)
+    chances = torch.ones(len(frames)) if often is None else often
+    chances = chances.to(device)
     dice = torch.Generator(device).manual_seed(recipe.seed)
     for _ in range(steps):
-        rows = torch.randint(len(frames), (batch_size,), generator=dice, device=device)
-        yield rows, masks[rows], view[rows], phase[rows], scanner[rows]
+        rows = torch.multinomial(chances, batch_size, replacement=True, generator=dice)
+        yield rows, masks[rows], view[rows], phase[rows], lvef[rows], scanner[rows]
+
+
+def _mostly_apical(frames: Frames, share: float) -> Tensor:
+    """Return how often to take each row, so that `share` of all are of apical views."""
+    apical = torch.from_numpy(np.isin(frames.view, [VIEWS.index(v) for v in simulate.APICAL]))
+    return torch.where(apical, share / apical.sum(), (1 - share) / (~apical).sum())
 
 
 def _coin(masks: Tensor, p: float) -> Tensor:

@@ -1,10 +1,10 @@
 """Latent image flow: EchoFlow's image generator (Reynaud et al. 2025, arXiv 2503.22357) at hospital size.
 
-A velocity field on the latents of the public autoencoder, conditioned on view, phase and the full-resolution mask. It
-starts from a prior trained on the phantom; a site tunes few parameters under patient-level DP: a token for its style
-(after textual inversion, Gal et al. 2022, arXiv 2208.01618) and the shifts of the adaptive layer norms. It is sampled
-by a solver of its ODE or, where `sample_solver` is "jump", as the student that `synthesis.distill` taught to cross
-whole intervals at one go.
+A velocity field on the latents of the public autoencoder, conditioned on view, phase, LVEF and the full-resolution
+mask, each of which may be unknown. It starts from a prior trained on the phantom; a site tunes few parameters under
+patient-level DP: a token for its style (after textual inversion, Gal et al. 2022, arXiv 2208.01618) and the shifts of
+the adaptive layer norms. It is sampled by a solver of its ODE or, where `sample_solver` is "jump", as the student that
+`synthesis.distill` taught to cross whole intervals at one go.
 """
 
 import re
@@ -116,6 +116,7 @@ class LatentFlowGenerator:
             view=torch.from_numpy(frames.view[rows]),
             phase=torch.from_numpy(frames.phase[rows]),
             masks=torch.from_numpy(frames.masks[rows]),
+            lvef=torch.from_numpy(frames.lvef_percent[rows]),
             at_sites=True,
             until=t if self.config.is_student else None,  # over no time at all the mean velocity is the velocity
         )
@@ -142,6 +143,7 @@ class LatentFlowGenerator:
         offset: int = 0,
         batch_size: int = 64,
         at_sites: bool = True,
+        of_one_heart: int = 1,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.uint8]:
         """Draw one image per row of `conditions`, uint8 `(n, 64, 64)`.
@@ -150,12 +152,14 @@ class LatentFlowGenerator:
         is filled up to `batch_size` with rows that are thrown away, so that all run through the same kernels.
 
         Args:
-            conditions: masks, views and phases.
+            conditions: masks, views, phases and LVEF, each of which may be unknown.
             seed: names the noise.
             offset: number of the first image, so that many can be drawn in parts.
             batch_size: images at once; bounds the memory.
             at_sites: without it the sites' token is left out: the public prior speaks, as far as nothing else was
                 trained.
+            of_one_heart: how many rows, side by side, begin with the same latent noise; 2 where ED and ES alternate and
+                no mask says that they are one heart. Speckle is each image's own.
             progress: called with (images drawn, images in all).
         """
         self.module.eval()
@@ -165,15 +169,16 @@ class LatentFlowGenerator:
             rows = np.arange(start, min(start + batch_size, len(conditions)))
             filled = np.resize(rows, batch_size)
             with computing_in(self.config.precision):
-                images.append(self._draw(conditions, filled, seed, filled + offset, at_sites)[: len(rows)])
+                noise = _noise(seed, filled + offset, of_one_heart)
+                images.append(self._draw(conditions, filled, noise, at_sites)[: len(rows)])
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return np.concatenate(images) if images else np.zeros((0, SIZE, SIZE), np.uint8)
 
     def _draw(
-        self, conditions: Frames, rows: NDArray[np.int64], seed: int, numbers: NDArray[np.int64], at_sites: bool
+        self, conditions: Frames, rows: NDArray[np.int64], noise: tuple[Tensor, Tensor], at_sites: bool
     ) -> NDArray[np.uint8]:
-        latent_noise, pixel_noise = _noise(seed, numbers)
+        latent_noise, pixel_noise = noise
         masks, steps = torch.from_numpy(conditions.masks[rows]), self.config.sample_steps
         if self.config.is_student:
             network = self._network(conditions, rows, masks, at_sites)
@@ -200,14 +205,20 @@ class LatentFlowGenerator:
             view=torch.from_numpy(conditions.view[rows]),
             phase=torch.from_numpy(conditions.phase[rows]),
             masks=masks,
+            lvef=torch.from_numpy(conditions.lvef_percent[rows]),
             drawn=cast("LatentTransformer", self.module).structures_of(masks),
             at_sites=at_sites,
         )
 
 
-def _noise(seed: int, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Draw latent and pixel noise for each row from its own stream, so that a row never depends on its batch."""
+def _noise(seed: int, rows: NDArray[np.int64], of_one_heart: int = 1) -> tuple[Tensor, Tensor]:
+    """Draw latent and pixel noise for each row from its own stream, so that a row never depends on its batch.
+
+    Rows of one heart have the latent noise of the first of them.
+    """
     streams = [np.random.default_rng([seed, int(k)]) for k in rows]
     latent = np.stack([s.standard_normal((CHANNELS, GRID, GRID), np.float32) for s in streams])
     pixel = np.stack([s.standard_normal((1, SIZE, SIZE), np.float32) for s in streams])
+    if of_one_heart > 1:
+        latent = _noise(seed, rows - rows % of_one_heart)[0].numpy()
     return torch.from_numpy(latent), torch.from_numpy(pixel)

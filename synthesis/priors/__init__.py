@@ -24,7 +24,7 @@ def load(name: str) -> dict[str, NDArray[np.floating]]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; make it with: pericard prior train")
     found = arrays.read(path)
-    if arrays.digest(found) != (stated := _provenance_of(name)["digests"].get(name)):
+    if arrays.digest(found) != (stated := record_of(name)["digests"].get(name)):
         raise ValueError(f"{path} has digest {arrays.digest(found)[:12]}, its provenance states {str(stated)[:12]}")
     return found
 
@@ -38,6 +38,6 @@ def provenance(of: str = "provenance") -> dict[str, Any]:
     return record
 
 
-def _provenance_of(name: str) -> dict[str, Any]:
+def record_of(name: str) -> dict[str, Any]:
     """Return the record of what was made on its own, beside it, or the common one."""
     return provenance(name if (folder() / f"{name}.json").is_file() else "provenance")

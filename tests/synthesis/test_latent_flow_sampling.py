@@ -2,11 +2,14 @@
 
 import dataclasses
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 
 from cohorts.phantom import simulate
+from cohorts.study import UNLABELLED
 from synthesis.generators.latent_flow import LatentFlow
 
 TINY = LatentFlow(prior=False, width=16, depth=1, heads=2, autoencoder_width=8, sample_steps=2, tune=".")
@@ -73,6 +76,76 @@ def test_the_loss_of_a_student_reaches_what_tells_it_the_interval(conditions):
     student = _generator(sample_solver="jump")
     student.losses(conditions, np.arange(4), generator=torch.Generator().manual_seed(0)).sum().backward()
     assert student.module.interval.weight.grad.abs().sum() > 0
+
+
+UNKNOWN = {"masks": UNLABELLED, "view": -1, "phase": -1, "lvef_percent": np.nan}
+
+
+def _without(conditions, *names):
+    """Return conditions that do not tell what is named."""
+    return dataclasses.replace(
+        conditions, **{name: np.full_like(getattr(conditions, name), UNKNOWN[name]) for name in names}
+    )
+
+
+def test_an_unknown_ejection_fraction_is_learned_from_and_a_known_one_leaves_it_alone(conditions):
+    generator = _generator()
+    for asked, used, idle in ((conditions, 1, 0), (_without(conditions, "lvef_percent"), 0, 1)):
+        generator.module.zero_grad()
+        generator.losses(asked, np.arange(10), generator=torch.Generator().manual_seed(0)).sum().backward()
+        gradient = generator.module.known["lvef"].weight.grad
+        assert gradient[used].abs().sum() > 0
+        assert gradient[idle].abs().sum() == 0
+
+
+def test_an_ejection_fraction_changes_its_own_velocity_only(conditions):
+    generator, z, t = _generator(), torch.ones(10, 4, 8, 8), torch.full((10,), 0.5)
+    other = conditions.lvef_percent.copy()
+    other[3] = 20.0
+    before, after = (
+        generator.field(dataclasses.replace(conditions, lvef_percent=x), np.arange(10), at_sites=True)(z, t)
+        for x in (conditions.lvef_percent, other)
+    )
+    assert (before != after).flatten(1).any(1).nonzero().flatten().tolist() == [3]
+
+
+@cache
+def _public():
+    return LatentFlow(sample_steps=2).build()
+
+
+@pytest.mark.parametrize("known", [(), *[(name,) for name in UNKNOWN], tuple(UNKNOWN)], ids=" and ".join)
+def test_the_public_prior_draws_from_any_one_condition_alone(conditions, known):
+    asked = _without(conditions, *(name for name in UNKNOWN if name not in known))
+    drawn = _public().sample(asked, seed=1)
+    assert drawn.std((1, 2)).min() > 10
+    if known:
+        assert not np.array_equal(drawn, _public().sample(_without(conditions, *UNKNOWN), seed=1))
+
+
+def test_without_a_mask_the_ejection_fraction_moves_the_end_of_systole_more_than_of_diastole():
+    asked = _without(simulate.stills(32, seed=4), "masks")
+    low, high = (
+        _public().sample(dataclasses.replace(asked, lvef_percent=np.full(len(asked), x, np.float32)), seed=1)
+        for x in (20, 75)
+    )
+    moved = np.abs(low.astype(int) - high).mean((1, 2))
+    assert moved[asked.phase == 1].mean() > 1.5 * moved[asked.phase == 0].mean()
+
+
+def test_pictures_of_one_heart_begin_with_one_noise_and_have_speckle_of_their_own(conditions):
+    generator = _generator()
+    alike = dataclasses.replace(
+        conditions, **{name: getattr(conditions, name)[[0] * 10] for name in ("masks", "view", "phase", "lvef_percent")}
+    )
+    drawn = generator.sample(alike, seed=5, of_one_heart=2).astype(int)
+    apart = np.abs(drawn[:, None] - drawn).mean((2, 3))
+    assert 0 < apart[0, 1] < apart[0, 2]
+    assert np.array_equal(drawn[4:], generator.sample(_from(alike, 4), seed=5, offset=4, of_one_heart=2))
+
+
+def _from(frames, first):
+    return frames.select(frames.subjects[first:])
 
 
 @pytest.mark.parametrize(
