@@ -27,9 +27,11 @@ from synthesis.autoencoder import CHANNELS, FACTOR, GRID, Autoencoder
 from synthesis.generators import GENERATORS
 from synthesis.precision import PRECISIONS, computing_in
 from synthesis.transformer import LatentTransformer
+from synthesis.unet import LatentUNet
 
 SIZE = GRID * FACTOR
 JUMP, STUDENT = "jump", "distilled"
+BACKBONES: dict[str, type[LatentTransformer | LatentUNet]] = {"transformer": LatentTransformer, "unet": LatentUNet}
 
 
 @GENERATORS("latent_flow")
@@ -38,7 +40,8 @@ class LatentFlow:
     """Config of the latent flow.
 
     Attributes:
-        width, depth, heads: size of the transformer; must be those of the prior.
+        backbone: "transformer", or "unet", which has no public prior.
+        width, depth, heads: size of the network; must be those of the prior.
         autoencoder_width: channels of the autoencoder at full resolution.
         descriptors: number of scanner settings the prior was told of.
         prior: start from the public prior; `False` starts from noise (tests, ablations).
@@ -49,9 +52,11 @@ class LatentFlow:
         guidance: weight of classifier-free guidance on the mask, 1 is none; a student's is its teacher's.
 
     Raises:
-        ValueError: an unknown solver or precision, a student with guidance of its own.
+        ValueError: an unknown backbone, solver or precision, a U-Net from the prior, a student with guidance of its
+            own.
     """
 
+    backbone: str = "transformer"
     width: int = 160
     depth: int = 4
     heads: int = 5
@@ -65,6 +70,10 @@ class LatentFlow:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone={self.backbone!r} must be one of {', '.join(BACKBONES)}")
+        if self.prior and self.backbone != "transformer":
+            raise ValueError(f"prior=True needs backbone='transformer': there is no public {self.backbone}")
         if self.sample_solver not in (*flow.SOLVERS, JUMP):
             raise ValueError(f"sample_solver={self.sample_solver!r} must be one of {', '.join((*flow.SOLVERS, JUMP))}")
         if self.precision not in PRECISIONS:
@@ -89,7 +98,7 @@ class LatentFlowGenerator:
         self.config = config
         self._encoded: tuple[Frames, Tensor] | None = None
         self.autoencoder = Autoencoder(config.autoencoder_width).eval().requires_grad_(False)
-        self.module: nn.Module = LatentTransformer(
+        self.module: nn.Module = BACKBONES[config.backbone](
             width=config.width,
             depth=config.depth,
             heads=config.heads,
@@ -206,7 +215,7 @@ class LatentFlowGenerator:
             phase=torch.from_numpy(conditions.phase[rows]),
             masks=masks,
             lvef=torch.from_numpy(conditions.lvef_percent[rows]),
-            drawn=cast("LatentTransformer", self.module).structures_of(masks),
+            drawn=cast("LatentTransformer | LatentUNet", self.module).structures_of(masks),
             at_sites=at_sites,
         )
 

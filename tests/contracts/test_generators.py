@@ -25,16 +25,20 @@ TINY_MOVING = {
         "phases": 4, "precision": "fp32",
     }
 }  # fmt: skip
-BACKBONES = {"latent_video_flow": [{}, {"backbone": "unet"}]}
+BACKBONES = {name: [{}, {"backbone": "unet"}] for name in ("latent_flow", "latent_video_flow")}
 HOUSE = [name for name in GENERATORS if GENERATORS[name].__module__.startswith("synthesis.")]
 HOUSE_MOVING = [name for name in CLIP_GENERATORS if CLIP_GENERATORS[name].__module__.startswith("synthesis.")]
 
 
-@pytest.fixture(params=HOUSE)
+@pytest.fixture(
+    params=[(name, more) for name in HOUSE for more in BACKBONES.get(name, [{}])],
+    ids=lambda param: "-".join((param[0], *map(str, param[1].values()))),
+)
 def generator(request):
+    name, more = request.param
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
-        built = GENERATORS[request.param](**TINY[request.param], tune=".").build()
+        built = GENERATORS[name](**TINY[name], **more, tune=".").build()
         for parameter in built.module.parameters():  # zero-initialised outputs would hide every mistake
             parameter.data = torch.randn_like(parameter) * 0.1
     return built

@@ -28,6 +28,7 @@ from privacy.gradients import SubjectGradients, clip
 from synthesis.autoencoder import Autoencoder
 from synthesis.gamma import GammaAutoencoder, GammaLearner
 from synthesis.generators import GENERATORS
+from synthesis.generators.latent_flow import LatentFlow
 
 SIZE, SUBJECTS = 64, 3
 MODES = ("bookkeeping", "hooks")
@@ -60,6 +61,7 @@ PARTS = [
         for name in registry
         if registry[name].__module__.startswith(("learning.", "synthesis."))
     ),
+    pytest.param(lambda: LatentFlow(prior=False, backbone="unet", width=32, depth=1, heads=2).build(), id="U-Net"),
     pytest.param(AutoencoderLearner, id="autoencoder"),
     pytest.param(lambda: GammaLearner(GammaAutoencoder(width=8)), id="gamma"),
 ]

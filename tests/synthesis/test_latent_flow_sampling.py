@@ -1,7 +1,6 @@
 """How the latent flow draws: image k is the same to the bit whatever is drawn beside it, by every solver there is."""
 
 import dataclasses
-
 from functools import cache
 
 import numpy as np
@@ -88,8 +87,9 @@ def _without(conditions, *names):
     )
 
 
-def test_an_unknown_ejection_fraction_is_learned_from_and_a_known_one_leaves_it_alone(conditions):
-    generator = _generator()
+@pytest.mark.parametrize("backbone", ["transformer", "unet"])
+def test_an_unknown_ejection_fraction_is_learned_from_and_a_known_one_leaves_it_alone(conditions, backbone):
+    generator = _generator(backbone=backbone)
     for asked, used, idle in ((conditions, 1, 0), (_without(conditions, "lvef_percent"), 0, 1)):
         generator.module.zero_grad()
         generator.losses(asked, np.arange(10), generator=torch.Generator().manual_seed(0)).sum().backward()
@@ -98,8 +98,9 @@ def test_an_unknown_ejection_fraction_is_learned_from_and_a_known_one_leaves_it_
         assert gradient[idle].abs().sum() == 0
 
 
-def test_an_ejection_fraction_changes_its_own_velocity_only(conditions):
-    generator, z, t = _generator(), torch.ones(10, 4, 8, 8), torch.full((10,), 0.5)
+@pytest.mark.parametrize("backbone", ["transformer", "unet"])
+def test_an_ejection_fraction_changes_its_own_velocity_only(conditions, backbone):
+    generator, z, t = _generator(backbone=backbone), torch.ones(10, 4, 8, 8), torch.full((10,), 0.5)
     other = conditions.lvef_percent.copy()
     other[3] = 20.0
     before, after = (
@@ -151,6 +152,8 @@ def _from(frames, first):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"backbone": "mamba"}, "backbone='mamba' must be one of transformer, unet"),
+        ({"backbone": "unet", "prior": True}, "there is no public unet"),
         ({"sample_solver": "rk45"}, "sample_solver='rk45' must be one of euler, midpoint, heun, jump"),
         ({"precision": "fp8"}, "precision='fp8' must be one of auto, bf16, fp32"),
         ({"sample_solver": "jump", "guidance": 2.0}, "guidance=2.0 must be 1"),

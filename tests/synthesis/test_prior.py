@@ -35,7 +35,9 @@ def test_no_steps_keep_the_autoencoder_and_say_so(made, monkeypatch):
 
 
 def test_a_new_autoencoder_stands_on_nothing(tmp_path, monkeypatch):
-    recipe = Recipe(subjects=1, autoencoder_steps=2, flow_steps=1, view_steps=1, batch_size=2, view_batch_size=2, flow_batch_size=2)
+    recipe = Recipe(
+        subjects=1, autoencoder_steps=2, flow_steps=1, view_steps=1, batch_size=2, view_batch_size=2, flow_batch_size=2
+    )
     train(tmp_path, recipe=recipe, config=CONFIG, device="cpu", progress=lambda *step: None)
     monkeypatch.setenv("PERICARD_PRIORS", str(tmp_path))
     assert priors.provenance()["from"] == {}
