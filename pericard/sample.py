@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import typer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cohorts.frames import Frames
+    from synthesis.generator import Generator
 
 SUBJECTS_AT_ONCE = 256  # a part: one thousand images of two views at two phases
 REQUEST, PARTS, RECORD = "request.json", "parts", "sampling.json"
@@ -115,7 +116,7 @@ def sample(source: Source, asked: Asked, out: Path, *, quiet: bool) -> dict[str,
         return done
     making, parts = out / "release.partial", out / PARTS
     parts.mkdir(exist_ok=True)
-    generator, spent, drawn = source.bundle.build(), 0.0, 0
+    generator, spent, drawn = cast("Generator", source.bundle.build()), 0.0, 0  # of stills: `sources` has looked
     with _progress(asked.count, quiet=quiet) as show:
         for number, first, subjects, conditions in _conditions(source, asked):
             part = parts / f"{number:06d}.csv"

@@ -33,9 +33,10 @@ def public() -> Source:
     from synthesis import bundle as bundles
     from synthesis.generators.latent_flow import SIZE, LatentFlow
 
+    config = asdict(LatentFlow())
     bundle = bundles.Bundle(
         generator="latent_flow",
-        config=asdict(LatentFlow()),
+        config=config,
         weights={},
         seed=0,
         classes=asdict(Classes()),
@@ -43,7 +44,7 @@ def public() -> Source:
         plan=None,
         epsilon=None,
         delta=None,
-        priors=bundles.installed(bundles.STOOD_ON),
+        priors=bundles.stood_on("generator", "latent_flow", config),
     )
     return Source(bundle=bundle, subjects=())
 
@@ -53,7 +54,10 @@ def found(folder: Path) -> Source:
     from synthesis import bundle as bundles
 
     if (folder / bundles.RECORD).is_file():
-        return Source(bundle=bundles.read(folder), subjects=())
+        bundle = bundles.read(folder)
+        if bundle.kind != "generator":
+            raise ValueError(f"{folder} holds a {bundle.kind} of hearts that move; pericard sample draws stills")
+        return Source(bundle=bundle, subjects=())
     for run in (folder, folder.resolve().parent):
         if (run / "campaign" / "campaign.json").is_file():
             return _of_run(run)
@@ -88,7 +92,7 @@ def _of_run(out: Path) -> Source:
         plan=plan,
         epsilon=costs if plan is not None else None,
         delta=campaign.delta if plan is not None else None,
-        priors=bundles.installed(bundles.STOOD_ON if drawing["config"].get("prior") else ()),
+        priors=bundles.stood_on("generator", drawing["name"], drawing["config"]),
     )
     half = [size // 2 for size in sizes]  # members are half of a site
     return Source(bundle=bundle, subjects={*sizes, *half, sum(sizes), sum(half)})
@@ -96,13 +100,14 @@ def _of_run(out: Path) -> Source:
 
 def changed(bundle: "Bundle", *, solver: str | None, steps: int | None, precision: str | None) -> "Bundle":
     """Return the bundle with the sampler that was asked for; the precision is what this machine makes of it."""
-    from synthesis.bundle import installed
-    from synthesis.generators.latent_flow import JUMP, STUDENT
+    from synthesis.bundle import stood_on
     from synthesis.precision import chosen
 
     given = dict(zip(SAMPLER, (solver, steps, precision), strict=True))
     changes = {name: value for name, value in given.items() if value is not None}
     if "precision" in changes:
         changes["precision"] = chosen(str(changes["precision"]))
-    student = installed([STUDENT]) if solver == JUMP and bundle.priors else {}
-    return replace(bundle, config={**bundle.config, **changes}, priors={**bundle.priors, **student})
+    config = {**bundle.config, **changes}
+    # A solver may need a prior of its own, as a student does, beside those that training began with.
+    priors = {**bundle.priors, **stood_on(bundle.kind, bundle.generator, config)}
+    return replace(bundle, config=config, priors=priors)

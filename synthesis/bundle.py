@@ -26,11 +26,11 @@ from learning import arrays, durable
 from learning.schema import canonical
 from privacy.mechanism import plan_from_json
 from synthesis import priors
-from synthesis.generator import Generator
+from synthesis.generator import ClipGenerator, Generator
 from synthesis.parts import build
 
-SCHEMA = "pericard.bundle/1"
-STOOD_ON = ("autoencoder", "latent_flow")  # priors of a generator that starts from public ones
+SCHEMA = "pericard.bundle/2"
+KINDS = ("generator", "clip_generator")
 RECORD, WEIGHTS = "bundle.json", "weights.safetensors"
 Weights = Mapping[str, NDArray[np.floating]]
 
@@ -48,6 +48,7 @@ class Bundle:
     """A generator as it was trained.
 
     Attributes:
+        kind: "generator", of images, or "clip_generator", of moving hearts.
         generator: name under which it is registered.
         config: its settings.
         weights: what was trained of it.
@@ -59,6 +60,7 @@ class Bundle:
         priors: public priors it stands on, by name, and their digests.
     """
 
+    kind: str = "generator"
     generator: str
     config: Mapping[str, Any]
     weights: Weights
@@ -71,6 +73,8 @@ class Bundle:
     priors: Mapping[str, str]
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r} must be one of {', '.join(KINDS)}")
         if self.plan is not None:
             plan_from_json(self.plan)
         if (self.plan is None) != (self.epsilon is None) or (self.plan is None) != (self.delta is None):
@@ -87,17 +91,24 @@ class Bundle:
         """SHA-256 over settings, plan, digests of priors and of weights: what names this generator."""
         return hashlib.sha256(canonical(self.record).encode()).hexdigest()
 
-    def build(self) -> Generator:
+    def build(self) -> Generator | ClipGenerator:
         """Return the generator, trained; raises `ValueError` where weights and settings do not fit each other."""
-        built = build("generator", self.generator, self.config, seed=self.seed)
+        built = build(self.kind, self.generator, self.config, seed=self.seed)
         if self.weights:
             arrays.load(built.module, self.weights)
-        return cast("Generator", built)
+        return cast("Generator | ClipGenerator", built)
 
 
 def installed(names: Collection[str]) -> dict[str, str]:
     """Return the digests of the public priors `names` as they are here."""
     return {name: arrays.digest(priors.load(name)) for name in sorted(names)}
+
+
+def stood_on(kind: str, generator: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the public priors that this generator reads when it is built, by name."""
+    with priors.watched() as names:
+        build(kind, generator, config, seed=0)
+    return installed(names)
 
 
 def write(folder: Path, bundle: Bundle, *, subjects: Collection[int]) -> None:
@@ -151,7 +162,7 @@ def require_impersonal(bundle: Bundle, subjects: Collection[int]) -> None:
     A tensor is innocent if the generator builds one of this name and shape from its settings, and either no side of it
     is a number of subjects or a public prior has the same.
     """
-    built = build("generator", bundle.generator, bundle.config, seed=0)
+    built = build(bundle.kind, bundle.generator, bundle.config, seed=0)
     own = {name: array.shape for name, array in arrays.state(built.module).items()}
     strange = sorted(name for name, array in bundle.weights.items() if own.get(name) != array.shape)
     if strange:

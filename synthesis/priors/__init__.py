@@ -2,6 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 
 from learning import arrays
 
+_READ: ContextVar[set[str] | None] = ContextVar("priors that were read", default=None)
 NAMES = ("autoencoder", "latent_flow", "view_classifier")
 
 
@@ -26,7 +30,20 @@ def load(name: str) -> dict[str, NDArray[np.floating]]:
     found = arrays.read(path)
     if arrays.digest(found) != (stated := record_of(name)["digests"].get(name)):
         raise ValueError(f"{path} has digest {arrays.digest(found)[:12]}, its provenance states {str(stated)[:12]}")
+    if (read := _READ.get()) is not None:
+        read.add(name)
     return found
+
+
+@contextmanager
+def watched() -> Iterator[set[str]]:
+    """Yield the names of all priors that are read meanwhile: what is built under it says itself what it stands on."""
+    read: set[str] = set()
+    token = _READ.set(read)
+    try:
+        yield read
+    finally:
+        _READ.reset(token)
 
 
 def provenance(of: str = "provenance") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from learning import arrays
 from privacy.mechanism import DpPlan
 from synthesis import bundle as bundles
 from synthesis.bundle import Bundle, BundleChanged, TellsOfSubjects
+from synthesis.parts import build
 
 TINY = {"prior": False, "width": 16, "depth": 1, "heads": 2, "autoencoder_width": 8, "sample_steps": 2}
 PLAN = DpPlan(purpose="train.generator", sampling_rate=0.5, noise_multiplier=2.0, clip_norm=0.1, steps=4, draws=2)
@@ -40,8 +41,48 @@ def test_a_generator_on_the_public_prior_names_its_digests(tmp_path):
 
 def _public(**changes):
     return _bundle(**{
-        "config": {}, "weights": {}, "priors": bundles.installed(bundles.STOOD_ON)
+        "config": {}, "weights": {}, "priors": bundles.stood_on("generator", "latent_flow", {})
     } | changes)  # fmt: skip
+
+
+MOVING = {**TINY, "size": 32, "phases": 4, "precision": "fp32", "tune": "site"}
+
+
+def _moving(**changes):
+    weights = arrays.trainable(build("clip_generator", "latent_video_flow", MOVING, seed=3).module)
+    return _bundle(**{
+        "kind": "clip_generator", "generator": "latent_video_flow", "config": MOVING, "size": 32,
+        "weights": {name: array + 1 for name, array in weights.items()},
+    } | changes)  # fmt: skip
+
+
+def test_a_generator_of_moving_hearts_is_handed_on_as_one_of_images_is(tmp_path):
+    bundles.write(tmp_path / "b", _moving(), subjects=[40])
+    found = bundles.read(tmp_path / "b")
+    assert found.digest == _moving().digest
+    assert all((array == 1).all() for array in arrays.trainable(found.build().module).values())
+
+
+def test_a_bank_beside_a_generator_of_moving_hearts_is_refused(tmp_path):
+    for planted in ({"bank": np.zeros((40, 64))}, {"site.weight": np.zeros((40, 32))}):
+        with pytest.raises(TellsOfSubjects, match=next(iter(planted))):
+            bundles.write(tmp_path / "b", _moving(weights={**_moving().weights, **planted}), subjects=[40])
+    with pytest.raises(TellsOfSubjects, match=r"site\.weight"):
+        bundles.write(tmp_path / "b", _moving(), subjects=[_moving().weights["site.weight"].shape[1]])
+    assert not (tmp_path / "b").exists()
+
+
+def test_whatever_a_generator_reads_when_it_is_built_is_what_it_stands_on():
+    of = bundles.stood_on
+    assert set(of("generator", "latent_flow", {})) == {"autoencoder", "latent_flow"}
+    assert set(of("generator", "latent_flow", {"sample_solver": "jump"})) == {"autoencoder", "distilled"}
+    assert set(of("clip_generator", "latent_video_flow", {})) == {"autoencoder", "latent_video_flow"}
+    assert of("generator", "latent_flow", TINY) == of("clip_generator", "latent_video_flow", MOVING) == {}
+
+
+def test_a_bundle_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="kind='learner' must be one of generator, clip_generator"):
+        _bundle(kind="learner")
 
 
 @pytest.mark.parametrize("planted", [(40, 64), (64, 40), (40,)])
