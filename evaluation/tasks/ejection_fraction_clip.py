@@ -39,7 +39,7 @@ class EjectionFractionClip:
     stages: int = 3
     blocks: int = 1
     stride: int = 2
-    steps: int = 240
+    steps: int = 300
     batch_size: int = 8
     learning_rate: float = 4e-3
     seed: int = 0

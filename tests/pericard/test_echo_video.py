@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cohorts.deidentify import Pseudonyms
 from cohorts.readers import READERS
@@ -61,6 +62,8 @@ def test_the_certificate_judges_ejection_fractions_of_clips_and_says_what_it_did
     assert any("not at what lies between" in limit for limit in predicate["limits"])
     audited = {record["training"] for record in predicate["dp"]["audited"]}
     assert audited == {"train.views", "train.generator"}
+    with Image.open(simulated / "samples.gif") as picture:
+        assert picture.n_frames == 6
     report = (simulated / "report.html").read_text()
     assert "How it moves" in report
     assert report.count('over one beat"') == 2
@@ -88,3 +91,8 @@ def test_a_task_of_clips_is_refused_where_nothing_moves(tmp_path, capsys):
     tasks = "assess.tasks=[segmentation,recognition,ejection]"
     assert run(["simulate", "experiment=smoke", tasks, "--out", str(tmp_path / "out")]) == Exit.USAGE
     assert "draws nothing that moves" in capsys.readouterr().err
+
+
+def test_a_run_of_moving_hearts_is_no_source_of_stills(simulated, tmp_path, capsys):
+    assert run(["sample", str(simulated), "--count", "2", "--out", str(tmp_path / "more")]) == Exit.USAGE
+    assert "hearts that move" in capsys.readouterr().err
