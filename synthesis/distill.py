@@ -135,7 +135,9 @@ def teach(
 
 def student_of(teacher: LatentFlowGenerator) -> LatentFlowGenerator:
     """Return a student that knows what its teacher knows, and takes mean velocities for velocities."""
-    config = dataclasses.replace(teacher.config, sample_solver=JUMP, sample_steps=2, guidance=1.0, prior=False)
+    config = dataclasses.replace(
+        teacher.config, sample_solver=JUMP, sample_steps=2, guidance=1.0, view_guidance=1.0, prior=False
+    )
     student = LatentFlowGenerator(config)
     student.autoencoder.load_state_dict(teacher.autoencoder.state_dict())
     student.module.load_state_dict(teacher.module.state_dict(), strict=False)  # lacks the interval, which is zero
@@ -190,14 +192,16 @@ def _walk(teacher: LatentFlowGenerator, told: Ways, steps: int) -> Tensor:
 
 
 def _velocity(teacher: LatentFlowGenerator, told: Told) -> flow.Field:
-    weight, network = teacher.config.guidance, teacher.module
+    network = teacher.module
+    unknown = {
+        "masks": (torch.full_like(told["masks"], UNLABELLED), teacher.config.guidance),
+        "view": (torch.full_like(told["view"], -1), teacher.config.view_guidance),
+    }
+    nulls = [(told | {name: null}, weight) for name, (null, weight) in unknown.items() if weight != 1.0]
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         v: Tensor = network(x, t, **told, at_sites=True)
-        if weight == 1.0:
-            return v
-        null = network(x, t, **told | {"masks": torch.full_like(told["masks"], UNLABELLED)}, at_sites=True)
-        return flow.guide(v, null, weight)
+        return flow.guided(v, [(network(x, t, **null, at_sites=True), weight) for null, weight in nulls])
 
     return field
 

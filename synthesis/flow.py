@@ -4,7 +4,7 @@ t = 0 is data and t = 1 is noise, as in EchoFlow (Reynaud et al. 2025, arXiv 250
 (arXiv 2210.02747), Liu et al. 2023 (arXiv 2209.03003).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -80,6 +80,12 @@ def evaluations(solver: str, steps: int) -> int:
 def guide(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): 1 is the conditional field itself."""
     return unconditional + weight * (conditional - unconditional)
+
+
+def guided(conditional: Tensor, nulls: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """Guide by several conditions at once: add what each null field and its weight change, `guide` where it is one."""
+    changes = [guide(conditional, null, weight) - conditional for null, weight in nulls]
+    return conditional + torch.stack(changes).sum(0) if changes else conditional
 
 
 def _known(solver: str) -> str:

@@ -9,7 +9,7 @@ the adaptive layer norms. It is sampled by a solver of its ODE or, where `sample
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -50,6 +50,7 @@ class LatentFlow:
         sample_solver: one of `flow.SOLVERS`, or "jump": the network is a student; it was taught 1, 2 and 4 intervals.
         precision: of drawing: "bf16", "fp32", or "auto" for what this processor is fast in. Training is in float32.
         guidance: weight of classifier-free guidance on the mask, 1 is none; a student's is its teacher's.
+        view_guidance: the same on the view; 2 makes nearly every picture one of the view asked for, at twice the time.
 
     Raises:
         ValueError: an unknown backbone, solver or precision, a U-Net from the prior, a student with guidance of its
@@ -68,6 +69,7 @@ class LatentFlow:
     sample_solver: str = "heun"
     precision: str = "fp32"
     guidance: float = 1.0
+    view_guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -78,8 +80,9 @@ class LatentFlow:
             raise ValueError(f"sample_solver={self.sample_solver!r} must be one of {', '.join((*flow.SOLVERS, JUMP))}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision!r} must be one of {', '.join(PRECISIONS)}")
-        if self.is_student and self.guidance != 1.0:
-            raise ValueError(f"guidance={self.guidance} must be 1 for a student, whose teacher was guided already")
+        for name, weight in (("guidance", self.guidance), ("view_guidance", self.view_guidance)):
+            if self.is_student and weight != 1.0:
+                raise ValueError(f"{name}={weight} must be 1 for a student, whose teacher was guided already")
 
     @property
     def is_student(self) -> bool:
@@ -200,11 +203,14 @@ class LatentFlowGenerator:
     def field(self, conditions: Frames, rows: NDArray[np.int64], *, at_sites: bool) -> flow.Field:
         """Return the velocity field of some rows, guided as the config says."""
         masks = torch.from_numpy(conditions.masks[rows])
-        conditional = self._network(conditions, rows, masks, at_sites)
-        if self.config.guidance == 1.0:
-            return lambda z, t: conditional(z, t)
-        null = self._network(conditions, rows, torch.full_like(masks, UNLABELLED), at_sites)
-        return lambda z, t: flow.guide(conditional(z, t), null(z, t), self.config.guidance)
+        conditional, nulls = self._network(conditions, rows, masks, at_sites), []
+        if self.config.guidance != 1.0:
+            shapeless = self._network(conditions, rows, torch.full_like(masks, UNLABELLED), at_sites)
+            nulls.append((shapeless, self.config.guidance))
+        if self.config.view_guidance != 1.0:
+            nameless = replace(conditions, view=np.full_like(conditions.view, -1))
+            nulls.append((self._network(nameless, rows, masks, at_sites), self.config.view_guidance))
+        return lambda z, t: flow.guided(conditional(z, t), [(null(z, t), weight) for null, weight in nulls])
 
     def _network(
         self, conditions: Frames, rows: NDArray[np.int64], masks: Tensor, at_sites: bool

@@ -88,10 +88,10 @@ def test_the_same_lesson_gives_the_same_student(teacher, conditions):
 
 
 def test_a_guided_teacher_has_a_student_that_needs_no_guidance(teacher, conditions):
-    guided = dataclasses.replace(TINY, guidance=2.0).build()
+    guided = dataclasses.replace(TINY, guidance=2.0, view_guidance=1.5).build()
     guided.module.load_state_dict(teacher.module.state_dict())
     student = teach(guided, conditions, dataclasses.replace(SHORT, ways=32, steps=2))
-    assert student.config.guidance == 1.0
+    assert student.config.guidance == student.config.view_guidance == 1.0
     with pytest.raises(ValueError, match="guidance"):
         dataclasses.replace(student.config, guidance=2.0)
 

@@ -73,6 +73,13 @@ def test_guidance_of_one_is_the_conditional_field():
     torch.testing.assert_close(flow.guide(a, b, 0.0), b)
 
 
+def test_guidance_by_several_conditions_adds_what_each_changes():
+    c, one, two = torch.randn(3, 4).unbind()
+    torch.testing.assert_close(flow.guided(c, []), c)
+    torch.testing.assert_close(flow.guided(c, [(one, 2.0)]), flow.guide(c, one, 2.0))
+    torch.testing.assert_close(flow.guided(c, [(one, 2.0), (two, 1.5)]), c + (c - one) + 0.5 * (c - two))
+
+
 def test_no_steps_is_refused():
     with pytest.raises(ValueError, match="steps=0"):
         flow.integrate(lambda x, t: x, torch.zeros(1), steps=0)

@@ -9,6 +9,9 @@ import torch
 
 from cohorts.phantom import simulate
 from cohorts.study import UNLABELLED
+from learning import arrays
+from learning.learners.view_classifier import ViewClassifier
+from synthesis import priors
 from synthesis.generators.latent_flow import LatentFlow
 
 TINY = LatentFlow(prior=False, width=16, depth=1, heads=2, autoencoder_width=8, sample_steps=2, tune=".")
@@ -18,6 +21,7 @@ SAMPLERS = {
     "Heun": {},
     "jumps": {"sample_solver": "jump"},
     "guided": {"guidance": 2.0},
+    "guided to the view": {"view_guidance": 2.0},
     "bfloat16": {"precision": "bf16"},
 }
 
@@ -113,6 +117,18 @@ def test_an_ejection_fraction_changes_its_own_velocity_only(conditions, backbone
 @cache
 def _public():
     return LatentFlow(sample_steps=2).build()
+
+
+def test_guidance_to_the_view_brings_the_view_that_was_asked_for():
+    judge = ViewClassifier().build()
+    arrays.load_state(judge.module, priors.load("view_classifier"))
+    asked = simulate.stills(24, seed=5)
+    right = [
+        (judge.predict(dataclasses.replace(_public().config, view_guidance=w).build().sample(asked, seed=1)).argmax(1)
+         == asked.view).mean()
+        for w in (1.0, 2.0)
+    ]  # fmt: skip
+    assert right[1] >= max(0.95, right[0])
 
 
 @pytest.mark.parametrize("known", [(), *[(name,) for name in UNKNOWN], tuple(UNKNOWN)], ids=" and ".join)
