@@ -73,7 +73,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
             do="prior",
             settings={
                 "uses": _uses_prior(experiment),
-                **({"also": [names["generator"]]} if moves and _uses_prior(experiment) else {}),
+                **({"also": also} if (also := _also(experiment, names["generator"], moves=moves)) else {}),
             },
         ),
         train_stage(
@@ -197,6 +197,17 @@ def films(experiment: Experiment, generator: str) -> bool:
 
 def _uses_prior(experiment: Experiment) -> bool:
     return bool(getattr(experiment.generator, "prior", False))
+
+
+def _also(experiment: Experiment, generator: str, *, moves: bool) -> list[str]:
+    """Return the public priors that have a record of their own, beside the common one."""
+    from synthesis import priors
+
+    if not _uses_prior(experiment):
+        return []
+    return (
+        [generator] if moves else [p for p in getattr(experiment.generator, "stands_on", ()) if p not in priors.NAMES]
+    )
 
 
 def _reference(experiment: Experiment, part: Mapping[str, Any]) -> Stage:

@@ -16,7 +16,12 @@ from cohorts.frames import Frames
 from privacy.gradients import SubjectGradients
 from synthesis.generators import CLIP_GENERATORS, GENERATORS
 
-TINY = {"latent_flow": {"prior": False, "width": 16, "depth": 1, "heads": 2, "autoencoder_width": 8, "sample_steps": 2}}
+TINY = {
+    "latent_flow": {"prior": False, "width": 16, "depth": 1, "heads": 2, "autoencoder_width": 8, "sample_steps": 2},
+    "semantic_diffusion": {
+        "prior": False, "width": 8, "hidden": 8, "multiples": (1, 2), "autoencoder_width": 8, "sample_steps": 2,
+    },
+}  # fmt: skip
 
 
 TINY_MOVING = {

@@ -114,3 +114,15 @@ def test_declared_weights_reach_the_private_training_and_cost_nothing():
 def test_groups_without_words_and_weights_without_a_column_are_refused(wrong):
     with pytest.raises(UsageError):
         _campaign(wrong)
+
+
+def test_a_generator_that_stands_on_a_prior_of_its_own_has_it_checked_and_recorded():
+    def checked(*overrides):
+        experiment, _ = compose(list(overrides), groups=groups())
+        resolved = json.loads(to_json(experiment, groups=groups()))
+        stages = plan.campaign(experiment, run="run-1", out="/out", resolved=resolved).stages
+        return next(s for s in stages if s.name == "autoencoder").settings
+
+    assert checked("generator=semantic_diffusion")["also"] == ["gamma"]
+    assert "also" not in checked("generator=semantic_diffusion", "generator.space=avae")
+    assert "also" not in checked()

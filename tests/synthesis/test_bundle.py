@@ -77,6 +77,7 @@ def test_whatever_a_generator_reads_when_it_is_built_is_what_it_stands_on():
     assert set(of("generator", "latent_flow", {})) == {"autoencoder", "latent_flow"}
     assert set(of("generator", "latent_flow", {"sample_solver": "jump"})) == {"autoencoder", "distilled"}
     assert set(of("clip_generator", "latent_video_flow", {})) == {"autoencoder", "latent_video_flow"}
+    assert set(of("generator", "semantic_diffusion", {})) == {"gamma"}
     assert of("generator", "latent_flow", TINY) == of("clip_generator", "latent_video_flow", MOVING) == {}
 
 
