@@ -45,6 +45,14 @@ def train(message: Message, context: Context) -> Message:
     return _serve(message, context, training.train)
 
 
+@app.query("measure")
+def measure(message: Message, context: Context) -> Message:
+    """Say where members' hearts lie, in noised moments."""
+    from client import shapes
+
+    return _serve(message, context, shapes.measure)
+
+
 @app.query("guess")
 def guess(message: Message, context: Context) -> Message:
     """Say what the canaries of a private training prove."""

@@ -88,6 +88,7 @@ class Policy:
         account: how the privacy account is kept.
         groups: columns of the cohort by which scores may be told apart, and the words that may leave in them, such as
             `sex: [female, male]` or bands of numbers, `age_years: [18-39, 40-64, 65-120]`. Any other cell is unknown.
+        allow_shapes: answer noised moments of where members' hearts lie in the picture, under a charged plan.
     """
 
     epsilon_cap: float
@@ -108,6 +109,7 @@ class Policy:
     code: tuple[str, ...]
     account: Account = field(default_factory=Account)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, metadata=LATER)
+    allow_shapes: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         for column, listed in self.groups.items():

@@ -77,7 +77,8 @@ class Experts:
             raise ValueError(f"experts.words={strange} are no classes.names={list(classes.names)}")
         if classes.of != "view":
             raise ValueError(f"classes.of={classes.of}: experts start from simulated people, who have views only")
-        if (total := budget.views_share + self.train_share + self.fuse_share) >= 1:
+        if (total := budget.views_share + budget.shapes_share + self.train_share + self.fuse_share) >= 1:
             raise ValueError(
-                f"views_share, experts.train_share and experts.fuse_share are {total:g} together, not below 1"
+                f"views_share, shapes_share, experts.train_share and experts.fuse_share are {total:g} together, not "
+                "below 1"
             )

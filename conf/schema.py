@@ -45,17 +45,23 @@ class Budget:
         epsilon: bound on ε, patient-level, add or remove one, > 0.
         delta: the exceptional probability, in (0, 1).
         views_share: part of ε for the view classifier, in [0, 1); the generator gets what is left.
+        shapes_share: part of ε, in [0, 1), for noised moments of where members' hearts lie in the picture, by which
+            public hearts are then drawn; 0 asks no site.
     """
 
     epsilon: float = 8.0
     delta: float = 1e-5
     views_share: float = 0.1
+    shapes_share: float = 0.0
 
     def __post_init__(self) -> None:
         inside("epsilon", self.epsilon, 0, math.inf)
         inside("delta", self.delta, 0, 1)
-        if not 0 <= self.views_share < 1:
-            raise ValueError(f"views_share={self.views_share} must be at least 0 and below 1")
+        for name in ("views_share", "shapes_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and below 1")
+        if self.views_share + self.shapes_share >= 1:
+            raise ValueError(f"views_share and shapes_share are {self.views_share + self.shapes_share:g}, not below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +371,10 @@ class Experiment:
                 f"least {least} sites, but sites.quorum={self.sites.quorum}"
             )
         self.experts.require(self.sites, self.classes, self.budget)
+        if self.budget.shapes_share and self.classes.of != "view":
+            raise ValueError(
+                f"budget.shapes_share={self.budget.shapes_share}: of {self.classes.of} no shapes are drawn"
+            )
         if self.release.lane is Lane.FORMAL and self.settings_from is not Origin.PUBLIC:
             raise ValueError(
                 f"settings_from={self.settings_from}: no ε covers a choice of settings that was made on patients; "

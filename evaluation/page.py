@@ -128,6 +128,9 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% endif %}
 {% endif %}
 
+{% for o in p.release.obeyed %}
+<p class="note">Asked for and found: {{ o.label }} from {{ o.low | number }} to {{ o.high | number }} in {{ '{:,}'.format(o.n) }} synthetic hearts, against what the masks that were released show ({{ o.measured }}): correlation {{ '%.3f' | format(o.correlation) }}, mean error {{ '%.1f' | format(o.error) }}, bias {{ '%+.1f' | format(o.bias) }}.</p>
+{% endfor %}
 <section class="keep">
 <h2>Is it useful?</h2>
 {% if utility %}

@@ -6,13 +6,35 @@ patient, name a machine or a person, or hold a path.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 from evaluation.evidence import Finding, Verdict, exact
 from evaluation.policy import Lane
+from evaluation.schema import LATER
 
 SERVER, PUBLIC, RELEASE = "server", "public", "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obeyed:
+    """How a label that was asked for agrees with what the released masks show; no patient is in it.
+
+    Attributes:
+        label: what was asked for; measured says how it was found in the masks.
+        n: synthetic subjects.
+        low, high: least and greatest that was asked for, in units of the label.
+        correlation: of asked and measured, Pearson; bias: mean of measured minus asked; error: mean of its size.
+    """
+
+    label: str
+    measured: str
+    n: int
+    low: float
+    high: float
+    correlation: float
+    bias: float
+    error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +48,7 @@ class Release:
     license: str
     intended_use: str
     forbidden_use: str
+    obeyed: tuple[Obeyed, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,24 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Moments of where members' hearts lie in the picture, noised under the plan that was charged."""
+
+    arrays: Weights
+
+
+@request("query.measure", Measured)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Asks for the moments of members' masks (`synthesis.likeness`) under this reserved plan, once in a run."""
+
+    run: Name
+    stage: Name
+    size: Annotated[int, schema.Whole(low=8, high=1024)]
+    plan: Annotated[Mapping[str, Any], schema.Tree()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """Arm → metric → mean, standard_error, n over test subjects, rounded; and the same of arm minus arm.
 

@@ -161,18 +161,20 @@ def _policy(experiment: "Experiment") -> "Policy":
     from evaluation.tasks import CLIP_TASKS, TASKS
     from learning.learners import LEARNERS
     from privacy.attacks import ATTACKS
+    from synthesis import likeness
     from synthesis.generators import CLIP_GENERATORS, GENERATORS
 
     fused = (experiment.train_expert, experiment.train_fusion) if experiment.experts.words else ()
     plans = (experiment.train_views, experiment.train_generator, *fused)
     told = {p.weigh_by: tuple(p.weights) for p in plans if p.weigh_by} | dict(experiment.assess.groups)
+    shapes = experiment.budget.shapes_share > 0
     steps = max(*(p.exchanges * p.steps for p in plans), experiment.segmentation.steps)
     return Policy(
         epsilon_cap=experiment.budget.epsilon,
         delta_cap=experiment.budget.delta,
         min_noise_multiplier=0.3,
-        max_sampling_rate=max(p.sampling_rate for p in plans),
-        max_clip_norm=max(p.clip_norm for p in plans),
+        max_sampling_rate=1.0 if shapes else max(p.sampling_rate for p in plans),
+        max_clip_norm=max([p.clip_norm for p in plans] + [likeness.plan(1.0).clip_norm] * shapes),
         max_steps=steps,
         learners=(LEARNERS.name_of(experiment.views), "segmenter", *(("expert", "fused_experts") if fused else ())),
         generators=((GENERATORS | CLIP_GENERATORS).name_of(experiment.generator),),
@@ -189,4 +191,5 @@ def _policy(experiment: "Experiment") -> "Policy":
         seconds_per_message=3600,
         code=(INSTALLED,),
         groups=told,
+        allow_shapes=shapes,
     )

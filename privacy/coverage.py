@@ -100,6 +100,13 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
         "sampling and decoding of clips, and the stills taken from them", Reads.NOBODY, Cost.FREE,
         "post-processing; recorded seed; the first frame is never a patient's",
     ),
+    "shapes.moments": (
+        "where members' hearts lie in the picture: noised moments of their masks", Reads.MEMBERS, Cost.CHARGED,
+        "ledger, before the one sum; whether a record is whole hangs on that record alone",
+    ),
+    "conditions.moments": (
+        "masks to condition on, of public hearts drawn again", Reads.NOBODY, Cost.FREE, "post-processing",
+    ),
     "sampling": ("sampling and decoding", Reads.NOBODY, Cost.FREE, "post-processing; recorded seed"),
     "screening.self_similarity": (
         "dropping candidates that resemble each other", Reads.NOBODY, Cost.FREE, "post-processing; public threshold",

@@ -56,11 +56,24 @@ def clip_norm(radius: float) -> float:
 def release(vectors: Floats, subject: NDArray[np.int64], plan: DpPlan, *, random: SecureRandom) -> Moments:
     """Release the moments of the subjects' vectors at the cost of `plan`, which the ledger has reserved.
 
+    Arguments and errors are those of `noised_sum`.
+    """
+    return read(noised_sum(vectors, subject, plan, random=random), plan)
+
+
+def noised_sum(
+    vectors: Floats, subject: NDArray[np.int64], plan: DpPlan, *, random: SecureRandom
+) -> NDArray[np.float64]:
+    """Return the one sum that is released: one subject more or less moves it by C at most, in any direction.
+
     Args:
         vectors: one per study, `(n, k)`, centred and scaled by public constants.
         subject: whose study it is, `(n,)`; the studies of one subject are averaged *before* the clip.
         plan: one step that every subject enters.
         random: source of the noise, never seeded.
+
+    Returns:
+        Σ (R/2, x, √2 x xᵀ/R above the diagonal and x²/R on it) and noise σC on every number, `(numbers(k),)`.
 
     Raises:
         ValueError: the plan is of another mechanism, or `vectors` and `subject` do not fit.
@@ -71,18 +84,39 @@ def release(vectors: Floats, subject: NDArray[np.int64], plan: DpPlan, *, random
         )
     if vectors.ndim != 2 or not vectors.shape[1] or subject.shape != (len(vectors),):
         raise ValueError(f"vectors {vectors.shape} and subject {subject.shape} must be (n, k) and (n,)")
-    reach, k = radius(plan.clip_norm), vectors.shape[1]
-    summed = _clipped_sum(_rows(vectors, reach), subject, plan.clip_norm)
-    noisy = noisy_mean(summed, plan, public_subjects=1, random=random).numpy()
-    upper, scale = np.triu_indices(k), _scale(k)
+    summed = _clipped_sum(_rows(vectors, radius(plan.clip_norm)), subject, plan.clip_norm)
+    out: NDArray[np.float64] = noisy_mean(summed, plan, public_subjects=1, random=random).numpy()
+    return out
+
+
+def numbers(k: int) -> int:
+    """Return how many numbers are released of vectors of length `k`."""
+    return 1 + k + k * (k + 1) // 2
+
+
+def read(noisy: Floats, plan: DpPlan, *, sums: int = 1) -> Moments:
+    """Return what a released sum says, or several of other subjects under plans like this one, added up.
+
+    Args:
+        noisy: of `noised_sum`, `(numbers(k),)`.
+        plan: under which it was released.
+        sums: how many were added up; each has noise of its own.
+
+    Raises:
+        ValueError: `noisy` is no such sum.
+    """
+    k = round((math.sqrt(8 * noisy.size + 1) - 3) / 2)
+    if noisy.shape != (numbers(k),) or k < 1 or not np.isfinite(noisy).all():
+        raise ValueError(f"noisy {noisy.shape} must be finite and (1 + k + k (k + 1) / 2,) for some k")
+    reach, upper, scale = radius(plan.clip_norm), np.triu_indices(k), _scale(k)
     second = np.zeros((k, k))
     second[upper] = noisy[1 + k :] * reach / scale
     return Moments(
         count=float(noisy[0]) / (reach / 2),
-        total=noisy[1 : 1 + k],
+        total=np.asarray(noisy[1 : 1 + k], np.float64),
         second=second + np.triu(second, 1).T,
         radius=reach,
-        noise=plan.noise_multiplier * plan.clip_norm,
+        noise=plan.noise_multiplier * plan.clip_norm * math.sqrt(sums),
     )
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from cohorts.frames import Frames
 from evaluation import heard
 from evaluation.evidence import Finding
 from evaluation.policy import Lane
-from evaluation.predicate import Audit, Fairness, Filter, Group, Utility
+from evaluation.predicate import Audit, Fairness, Filter, Group, Obeyed, Utility
 from evaluation.tasks.expert_fusion import WEIGHT
 from privacy.estimate import Estimate
 from server.campaign import State
@@ -14,6 +17,7 @@ from server.stages.screen import SCREENED
 from server.stages.utility import FEDERATED, LOCAL, PHANTOM, RELEASE, SCORES
 
 TASKS = {"segmentation": "utility.segmentation", "recognition": "utility.view"}  # stage of a task and its rule
+FEWEST_HEARTS = 3  # of which a correlation is said
 EXPERTS = "experts"  # stage of the task that only campaigns with experts have
 EJECTION = "ejection"  # and of the one that only hearts that move have
 ARMS = {RELEASE: "release", PHANTOM: "phantom", FEDERATED: "real_federated", LOCAL: "real_local"}
@@ -100,6 +104,28 @@ def attack_section(state: State) -> Audit:
     """Return the disclosure attack as it was run."""
     record: Mapping[str, Any] = state.read_json("attack", "attack.json")
     return Audit(**{**record["audit"], "ci": tuple(record["audit"]["ci"]) if record["audit"]["ci"] else None})
+
+
+def obeyed_section(released: Frames) -> Iterator[Obeyed]:
+    """Yield how the ejection fractions that were asked for agree with the released masks, where those show any."""
+    from evaluation import volumes
+
+    found, first = volumes.biplane_lvef(released), np.unique(released.subject, return_index=True)[1]
+    asked = released.lvef_percent[first].astype(np.float64)
+    whole = np.isfinite(found) & np.isfinite(asked)
+    off, asked = (found - asked)[whole], asked[whole]
+    if len(off) < FEWEST_HEARTS or not np.ptp(asked) or not np.ptp(asked + off):
+        return
+    yield Obeyed(
+        label="lvef_percent",
+        measured="biplane method of disks in the masks of A2C and A4C at ED and ES",
+        n=len(off),
+        low=float(asked.min()),
+        high=float(asked.max()),
+        correlation=float(np.corrcoef(asked, asked + off)[0, 1]),
+        bias=float(off.mean()),
+        error=float(np.abs(off).mean()),
+    )
 
 
 def filter_section(state: State, lane: Lane) -> Filter:

@@ -10,7 +10,7 @@ from typing import Any
 
 from conf.schema import Experiment
 from privacy.mechanism import DpPlan, LaplacePlan, Plan, calibrate, epsilon
-from server import experts
+from server import experts, shapes
 from server.campaign import Campaign, Stage
 from server.trainings import dp_plan, minds, part, plain, step, train_stage, utility_stage
 
@@ -20,10 +20,10 @@ TUNE_PRIOR = "view_classifier"
 
 
 def plans(experiment: Experiment, audits: list[LaplacePlan]) -> tuple[DpPlan, ...]:
-    """Return the plans of the view classifier, of the generator and of experts, if any, so noised that all cost ε.
+    """Return the plans of the view classifier, of the generator, of shapes and experts, if any: all together cost ε.
 
-    The view classifier and the experts get their shares of ε; the generator the least noise for which the joint
-    composition of all, the audit's counts included, stays within the budget.
+    The view classifier, the shapes and the experts get their shares of ε; the generator the least noise for which the
+    joint composition of all, the audit's counts included, stays within the budget.
 
     Raises:
         ValueError: if the budget does not even pay for what comes before the generator; names both.
@@ -32,7 +32,7 @@ def plans(experiment: Experiment, audits: list[LaplacePlan]) -> tuple[DpPlan, ..
     views = calibrate(
         dp_plan("train.views", experiment.train_views), epsilon=budget.epsilon * budget.views_share, delta=budget.delta
     )
-    fused = experts.plans(experiment)
+    fused = (*shapes.plans(budget), *experts.plans(experiment))
     generator = calibrate(
         dp_plan("train.generator", experiment.train_generator),
         epsilon=budget.epsilon,
@@ -67,6 +67,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
             do="reserve",
             settings={"plans": [p.to_json() for p in whole], **experts.charged(experiment)},
         ),
+        *shapes.stages(experiment, moves=moves, charged=fused),
         train_stage(VIEWS, view_part, views, experiment.train_views, experiment.aggregation, public=public),
         Stage(
             name="autoencoder",
@@ -106,6 +107,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
                 "trained": GENERATOR,
                 "subjects": experiment.release.candidates,
                 "classes": asdict(experiment.classes),
+                **({"shapes": shapes.SHAPES} if experiment.budget.shapes_share else {}),
                 **of_clips,
                 **({"lvef_percent": list(experiment.release.lvef_percent)} if moves else {}),
             },

@@ -28,7 +28,6 @@ STYLE = "wide"
 _CHUNK = 16  # people filmed at a time
 _GOLDEN = (5**0.5 - 1) / 2
 _NAME = crc32(b"public shape prior")
-_BODY, _POSE = range(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,14 @@ def spread(n: int, *, seed: int, lvef: tuple[float, float] = LVEF_PERCENT) -> ND
     return (lvef[0] + (lvef[1] - lvef[0]) * ((start + _GOLDEN * np.arange(n)) % 1)).astype(np.float32)
 
 
-def examinations(lvef_percent: Floats, *, seed: int, edv_ml: Floats | None = None, first: int = 0) -> Examinations:
+def examinations(
+    lvef_percent: Floats,
+    *,
+    seed: int,
+    edv_ml: Floats | None = None,
+    first: int = 0,
+    people: Sequence[int] | None = None,
+) -> Examinations:
     """Call in synthetic people with these ejection fractions; `simulate.film` takes their pictures.
 
     Args:
@@ -75,12 +81,13 @@ def examinations(lvef_percent: Floats, *, seed: int, edv_ml: Floats | None = Non
         seed: names the people.
         edv_ml: end-diastolic volumes asked, `(n,)`; `None` leaves them to the anatomy.
         first: number of the first; person `k` depends on the seed, `k` and what is asked of it alone.
+        people: their numbers, instead of `first` and those that follow it.
 
     Raises:
         ValueError: nothing or something impossible is asked.
     """
     _require("lvef_percent", lvef_percent, POSSIBLE_LVEF)
-    rngs = [_stream(seed, _BODY, first + k) for k in range(len(lvef_percent))]
+    rngs = [_stream(seed, 0, k) for k in _numbers(lvef_percent, first, people)]
     body = np.stack([rng.random(anatomy.DRAWS, dtype=np.float32) for rng in rngs])
     life = np.stack([rng.random(3 + len(scanner.KNOBS), dtype=np.float32) for rng in rngs])
     # The first two draws make the ejection fraction: 0.7 of one and 0.3 of the other, over the range given.
@@ -124,8 +131,9 @@ def draw(
     edv_ml: Floats | None = None,
     phase: Floats | None = None,
     first: int = 0,
+    people: Sequence[int] | None = None,
 ) -> Shapes:
-    """Draw hearts with these ejection fractions.
+    """Draw hearts with these ejection fractions: of the people, in the poses, that `stills` has pictures of.
 
     Args:
         lvef_percent: asked, `(n,)`.
@@ -135,14 +143,15 @@ def draw(
         edv_ml: end-diastolic volumes asked, `(n,)`; `None` leaves them to the anatomy.
         phase: moments of the cycle, `(frames,)`, the same for all; `None` takes end diastole and end systole of each.
         first: number of the first heart; heart `k` depends on the seed, `k` and what is asked of it alone.
+        people: their numbers, instead of `first` and those that follow it.
     """
-    exam = examinations(lvef_percent, seed=seed, edv_ml=edv_ml, first=first)
+    numbers = _numbers(lvef_percent, first, people)
+    exam = examinations(lvef_percent, seed=seed, edv_ml=edv_ml, people=numbers)
     n, end_systole = len(lvef_percent), motion.systole(exam.who.heart_rate_bpm)
     when = np.stack([np.zeros(n, np.float32), end_systole], 1) if phase is None else np.tile(phase, (n, 1)) % 1
     masks, pixel_mm = [], []
     for view in views:
-        rngs = [_stream(seed, _POSE, first + k, VIEWS.index(view)) for k in range(n)]
-        pose = np.stack([rng.random(heart.POSE_DRAWS, dtype=np.float32) for rng in rngs])
+        pose = simulate.poses(exam.style, numbers, view, seed=seed)
         drawn, millimetres = outlines(exam, pose, view, when, size=size)
         masks.append(drawn)
         pixel_mm.append(millimetres)
@@ -196,15 +205,25 @@ def as_frames(shapes: Shapes, *, seed: int, first: int = 0) -> Frames:
 
 
 def stills(
-    lvef_percent: Floats, *, seed: int, size: int = 64, views: Sequence[View] = APICAL, first: int = 0
+    lvef_percent: Floats,
+    *,
+    seed: int,
+    size: int = 64,
+    views: Sequence[View] = APICAL,
+    first: int = 0,
+    people: Sequence[int] | None = None,
 ) -> Frames:
-    """Return ED and ES of people with these ejection fractions, with the phantom's pictures, as `simulate.stills`."""
+    """Return ED and ES of people with these ejection fractions, with the phantom's pictures, as `simulate.stills`.
+
+    Their masks are those of `draw`, whose arguments these are; names count from `first`, as in `as_frames`.
+    """
     _require("lvef_percent", lvef_percent, POSSIBLE_LVEF)
     n = len(lvef_percent)
     pixels, masks = (np.zeros((n, len(views), 2, size, size), np.uint8) for _ in range(2))
     for start in range(0, n, _CHUNK):
         some = np.arange(start, min(start + _CHUNK, n))
-        exam, numbers = examinations(lvef_percent[some], seed=seed, first=first + start), (first + some).tolist()
+        numbers = list(_numbers(lvef_percent, first, people))[start : start + _CHUNK]
+        exam = examinations(lvef_percent[some], seed=seed, people=numbers)
         phase = np.stack([np.zeros(len(some)), motion.systole(exam.who.heart_rate_bpm)], axis=1)
         for j, view in enumerate(views):
             pixels[some, j], masks[some, j], _ = simulate.film(exam, numbers, view, phase, seed=seed, size=size)
@@ -224,6 +243,13 @@ def _frames(
         subject=np.repeat(np.arange(n), 2 * n_views).astype(np.int64),
         subjects=tuple(SubjectKey(simulate.subject_name("shape", seed, first + k)) for k in range(n)),
     )
+
+
+def _numbers(lvef_percent: Floats, first: int, people: Sequence[int] | None) -> Sequence[int]:
+    numbers = range(first, first + len(lvef_percent)) if people is None else people
+    if len(numbers) != len(lvef_percent):
+        raise ValueError(f"people has {len(numbers)} numbers for {len(lvef_percent)} hearts")
+    return numbers
 
 
 def _require(name: str, values: Floats, bounds: tuple[float, float]) -> None:

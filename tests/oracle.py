@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from cohorts.frames import Frames
 from cohorts.split import Split
+from privacy import moments
+from synthesis import likeness
 from tests.hospitals import TinyLearner
-from tests.twins import PLAN, PUBLIC, RATE, Reply
+from tests.twins import PLAN, PUBLIC, RATE, SHAPES, Reply
 
 # What one person less may change, by the steps of the coverage table.
 LESS = {
     Split.MEMBERS: {
-        "train.views", "reference.federated", "reference.local", "attack.disclosure", "attack.exact",
+        "train.views", "shapes.moments", "reference.federated", "reference.local", "attack.disclosure", "attack.exact",
         "screening.reidentification",
     },
     Split.CALIBRATION: {"attack.disclosure", "attack.exact", "screening.reidentification"},
@@ -33,6 +35,7 @@ LESS = {
 MAY_DIFFER = {
     ("train", "arrays"): "train.views",
     ("train again", "arrays"): "train.views",
+    ("query.measure", "arrays"): "shapes.moments",
     ("reference", "arrays"): "reference.federated",
     ("evaluate", "scores.release.*"): "scores.test",
     ("evaluate", "scores.local.*"): "reference.local",
@@ -63,6 +66,7 @@ SAYS: dict[str, Any] = {
     "train": CHANGE,
     "train again": CHANGE,
     "query.guess": {"guesses": {"sum": GUESSES, "spread": GUESSES}},
+    "query.measure": {"arrays": {"moments": f"<f4({moments.numbers(likeness.MODES)},)"}},
     "reference": CHANGE,
     "evaluate": {
         "scores": {"release": CELL, "local": CELL},
@@ -71,7 +75,7 @@ SAYS: dict[str, Any] = {
     },
     "query.attack": {"counts": COUNTS},
     "exact attack": {"counts": COUNTS},
-    "query.screen": {"bits": "bytes[1]"},
+    "query.screen": {"bits": "bytes[2]"},
     "query.sign": {"public_key": "bytes[32]", "signature": "bytes[64]"},
 }
 KINDS = {"train again": "train", "reference": "train", "exact attack": "query.attack"}  # the others are named after it
@@ -168,6 +172,21 @@ def unlike_a_person(case: str, one: Reply, other: Reply, person: Frames, at: Map
     return []
 
 
+def unlike_a_heart(case: str, one: Reply, other: Reply, person: Frames) -> list[str]:
+    """Return whether noised moments of twins differ by anything but the clipped row of that person's heart."""
+    difference = _flat(one.plain()["arrays"]) - _flat(other.plain()["arrays"])
+    bound, reach = SHAPES.clip_norm, likeness.RADIUS
+    if np.linalg.norm(difference) > bound * (1 + 1e-4):
+        return [f"{case}: differs by {np.linalg.norm(difference) / bound:.3g} times what one person may add"]
+    (x,) = likeness.coefficients(person.masks[None])
+    pairs = [(i, j) for i in range(len(x)) for j in range(i, len(x))]
+    row = np.array([reach / 2, *x, *(x[i] * x[j] / reach * (1 if i == j else 2**0.5) for i, j in pairs)])
+    row *= min(1, bound / float(np.linalg.norm(row)))
+    if np.linalg.norm(difference - row) > 1e-3 * bound:
+        return [f"{case}: differs by something else than the clipped row"]
+    return []
+
+
 def gradients(person: Frames, at: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
     """Return the gradient of each picture by autograd alone, in the order of the arrays."""
     learner = TinyLearner("")
@@ -193,7 +212,9 @@ def silent(case: str, again: list[Reply]) -> list[str]:
         paths = [path for path, _ in leaves(said[0]) if rule(case, path)]
         seen = {path: {dict(leaves(one))[path] for one in said} for path in paths}
         return [f"{case}: {path} has no noise" for path in paths if len(seen[path]) == 1]
-    scale = np.sqrt(2) * RATE * PLAN.noise_multiplier * PLAN.clip_norm / (PLAN.sampling_rate * (PUBLIC // 2))
+    per = RATE / (PLAN.sampling_rate * (PUBLIC // 2))
+    noise = {"query.measure": SHAPES.noise_multiplier * SHAPES.clip_norm}
+    scale = np.sqrt(2) * noise.get(case, per * PLAN.noise_multiplier * PLAN.clip_norm)
     wrong = []
     for name in said[0]["arrays"]:
         gaps = np.stack([(a["arrays"][name] - b["arrays"][name]) / scale for a, b in combinations(said, 2)])

@@ -26,17 +26,19 @@ from client import admission
 from client.site import KEYS, Site
 from cohorts.deidentify import Pseudonyms
 from cohorts.frames import Frames, as_images
+from cohorts.phantom.simulate import APICAL
 from cohorts.readers import READERS
 from cohorts.split import Split, split_of
-from cohorts.study import Clip, Cohort, Origin, Study, SubjectKey, View
+from cohorts.study import ATRIUM, CAVITY, MYOCARDIUM, Clip, Cohort, Origin, Study, SubjectKey
 from evaluation.envelope import PAYLOAD_TYPE
 from evaluation.predicate import Repro
 from evaluation.predicate import Site as Entry
 from learning import messages
-from learning.messages import REPLIES, Attack, Code, Guess, Hello, Score, Screen, Sign
+from learning.messages import REPLIES, Attack, Code, Guess, Hello, Measure, Score, Screen, Sign
 from privacy.attacks.disclosure import Disclosure
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
+from synthesis import likeness
 from synthesis.canonical import dumps
 from tests import certified
 from tests.hospitals import CANARY, SIZE, WEIGHTS, Wire, hospital, reserve_request, train_request
@@ -44,12 +46,13 @@ from tests.hospitals import CANARY, SIZE, WEIGHTS, Wire, hospital, reserve_reque
 PUBLIC = 40  # declared by the hospital; half of it are members, as everybody may compute
 PLAN = DpPlan(purpose="views", sampling_rate=1.0, noise_multiplier=4.0, clip_norm=0.25, steps=2, draws=1)
 HALVES = dataclasses.replace(PLAN, purpose="halves", sampling_rate=0.5, steps=6)
+SHAPES = likeness.plan(4.0)
 ATTACK = Disclosure(threshold=0.8)
 RATE = 0.5
 WARDS = ("east", "west")
 POLICY: dict[str, Any] = {
     "epsilon_cap": 1e4, "max_sampling_rate": 1.0, "attacks": ("disclosure",), "seconds_per_message": 600,
-    "groups": {"ward": WARDS},
+    "groups": {"ward": WARDS}, "max_clip_norm": 5.0,
 }  # fmt: skip
 STRICT: dict[str, Any] = POLICY | {"allow_scores": False, "allow_empirical": False, "allow_non_dp_reference": False}
 
@@ -60,7 +63,7 @@ SIZES = {Split.MEMBERS: 20, Split.CALIBRATION: 10, Split.TEST: 10}
 @READERS("people")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class People:
-    """The people with these numbers, whose names and files hold a patient's name; two pictures of each."""
+    """The people with these numbers, whose names and files hold a patient's name; two pictures of each of two views."""
 
     numbers: tuple[int, ...]
 
@@ -70,11 +73,12 @@ class People:
         def load(subject: SubjectKey) -> tuple[Study, ...]:
             dice = np.random.default_rng(raw[subject])
             blocks = dice.integers(0, 200, (2, SIZE // 4, SIZE // 4)).repeat(4, 1).repeat(4, 2)
-            clip = Clip(
-                pixels=(blocks + np.array([[[30]], [[0]]])).astype(np.uint8), view=View.A4C, ed_frame=0, es_frame=1
-            )
+            pixels, masks = (blocks + np.array([[[30]], [[0]]])).astype(np.uint8), np.zeros((2, SIZE, SIZE), np.uint8)
+            for structure, top in ((MYOCARDIUM, 0), (CAVITY, 2), (ATRIUM, SIZE - 4)):
+                masks[:, top : top + 4, 2 : 6 + int(dice.integers(0, SIZE - 6))] = structure
+            clips = tuple(Clip(pixels=pixels, masks=masks, view=v, ed_frame=0, es_frame=1) for v in APICAL)
             key, labels = pseudonyms.study(f"{CANARY}.dcm"), {"ward": WARDS[raw[subject] % 2], "referrer": CANARY}
-            return (Study(key=key, subject=subject, clips=(clip,), origin=Origin.REAL, labels=labels),)
+            return (Study(key=key, subject=subject, clips=clips, origin=Origin.REAL, labels=labels),)
 
         return Cohort(subjects=tuple(sorted(raw)), load=load, origin=Origin.REAL)
 
@@ -181,7 +185,7 @@ def requests(twins: Twins, site: Site) -> dict[str, Callable[[], Any]]:
     """Return one request of each kind, and more where a kind has more than one way; some need answers before them."""
     gone = [as_images(twins.last(split)) for split in Split]
     pictures = {name: np.concatenate([images[name] for images in gone]) for name in gone[0]}
-    plans = [plan.to_json() for plan in (PLAN, HALVES, *ATTACK.plans())]
+    plans = [plan.to_json() for plan in (PLAN, HALVES, SHAPES, *ATTACK.plans())]
     attack = {
         "run": "run-1", "name": "disclosure", "config": {"threshold": ATTACK.threshold}, "released": pictures,
     }  # fmt: skip
@@ -192,6 +196,7 @@ def requests(twins: Twins, site: Site) -> dict[str, Callable[[], Any]]:
         "train": lambda: train_request(**private),
         "train again": lambda: train_request(**private, round=2, arrays=AGAIN),
         "query.guess": lambda: Guess(run="run-1", stage="views", rounds=2),
+        "query.measure": lambda: Measure(run="run-1", stage="shapes", size=SIZE, plan=SHAPES.to_json()),
         "reference": lambda: train_request(stage="reference", plan=None, steps=3),
         "evaluate": lambda: Score(
             run="run-1",

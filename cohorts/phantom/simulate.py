@@ -179,7 +179,7 @@ def film(
         Pixels and masks, `(n, frames, size, size)`, and the height and width of a pixel in mm, `(n, 2)`.
     """
     n, frames = phase.shape
-    probes = [_stream(seed, exam.style, _PROBE, k, study, VIEWS.index(view), clip) for k in subjects]
+    probes = _probes(exam.style, subjects, view, seed=seed, study=study, clip=clip)
     pose = _uniforms(probes, heart.POSE_DRAWS)
     which = np.repeat(np.arange(n), frames)
     end_systole = motion.systole(exam.who.heart_rate_bpm)[:, None]
@@ -222,6 +222,11 @@ def film(
     return pixels, masks, np.stack([first, first * 2 * scanner.sin_half_angle(exam.machine)], axis=1)
 
 
+def poses(style: str, subjects: Sequence[int], view: View, *, seed: int) -> Floats:
+    """Return how the probe is held where `film` films the first clip of these subjects, `(n, POSE_DRAWS)`, uniform."""
+    return _uniforms(_probes(style, subjects, view, seed=seed, study=0, clip=0), heart.POSE_DRAWS)
+
+
 def subject_name(style: str, seed: int, k: int) -> str:
     """Return what subject `k` is called before it gets a pseudonym."""
     return f"{style}-{seed}-{k:06d}"
@@ -230,6 +235,12 @@ def subject_name(style: str, seed: int, k: int) -> str:
 def _positive(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{name}={value} must be at least 1")
+
+
+def _probes(
+    style: str, subjects: Sequence[int], view: View, *, seed: int, study: int, clip: int
+) -> list[np.random.Generator]:
+    return [_stream(seed, style, _PROBE, k, study, VIEWS.index(view), clip) for k in subjects]
 
 
 def _stream(seed: int, style: str, *key: int) -> np.random.Generator:

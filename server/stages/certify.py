@@ -35,7 +35,14 @@ from learning.messages import Sign
 from learning.messages import Signature as Countersignature
 from privacy.estimate import Estimate
 from server.campaign import State
-from server.evidence import attack_section, fairness_section, filter_section, utility_findings, utility_section
+from server.evidence import (
+    attack_section,
+    fairness_section,
+    filter_section,
+    obeyed_section,
+    utility_findings,
+    utility_section,
+)
 from server.rounds import Answers, ask
 from server.stages.audit import RECORD as AUDITED
 from server.stages.film import FILM, PHANTOM_CLIPS
@@ -107,6 +114,7 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
             n_samples=len(released),
             views=tuple(sorted({told["classes"][v] for v in released.view if v >= 0})),
             labels=_labels(state, released),
+            obeyed=tuple(obeyed_section(released)),
             license="CC0-1.0",
             intended_use=f"Development and testing of methods for {told['about']}.",
             forbidden_use="Diagnosis; any attempt to find a patient.",
@@ -164,6 +172,8 @@ def _steps(state: State) -> list[str]:
         "statistics.declared", "report.phantom", "failures", "audit.layer",
     ]  # fmt: skip
     steps.append("hyperparameters.public" if _settings_are_public(state) else "hyperparameters.private")
+    if "shapes" in stages:
+        steps += ["shapes.moments", "conditions.moments"]
     if "fusion" in stages:
         steps += ["tutor.public", "train.fusion"]
         steps += sorted(

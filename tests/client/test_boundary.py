@@ -15,7 +15,8 @@ from client.outbox import Outbox
 from client.site import Site
 from evaluation.envelope import PAYLOAD_TYPE
 from learning import messages
-from learning.messages import REQUESTS, Attack, Code, Guess, Hello, Score, Screen, Sign
+from learning.messages import REQUESTS, Attack, Code, Guess, Hello, Measure, Score, Screen, Sign
+from synthesis import likeness
 from tests.hospitals import CANARY, PLAN, SIZE, Wire, hospital, images, log_of, reserve_request, train_request
 
 REQUEST_OF_EACH_KIND: dict[str, Any] = {
@@ -23,6 +24,7 @@ REQUEST_OF_EACH_KIND: dict[str, Any] = {
     "query.reserve": reserve_request(PLAN),
     "train": train_request(),
     "query.guess": Guess(run="run-1", stage="views", rounds=1),
+    "query.measure": Measure(run="run-1", stage="shapes", size=SIZE, plan=likeness.plan(1.0).to_json()),
     "evaluate": Score(
         run="run-1", stage="assess", task="tiny_task", config={}, size=SIZE, seed=1, personal="", arms={}
     ),
@@ -50,6 +52,7 @@ def test_a_patients_name_in_an_exception_stays_in_the_sites_log(
     monkeypatch.setattr("client.countersign.admitted", fail)
     monkeypatch.setattr("client.assessment.admitted", fail)
     monkeypatch.setattr("client.training.admitted", fail)
+    monkeypatch.setattr("client.shapes.admitted", fail)
     monkeypatch.setattr(Outbox, "answer", fail)
     reply = wire.raw(messages.encode(REQUEST_OF_EACH_KIND[kind]), kind)
     assert reply.error.code == Code.FAILED

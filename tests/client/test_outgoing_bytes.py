@@ -22,6 +22,7 @@ from tests.oracle import (
     leaves,
     same,
     silent,
+    unlike_a_heart,
     unlike_a_person,
 )
 from tests.twins import AGAIN, HALVES, PLAN, RATE, SIZES, STRICT, Replies, Twins, requests, serve
@@ -49,7 +50,7 @@ def without(twins: Twins, whole: Replies) -> dict[Split, Replies]:
 
 @pytest.fixture(scope="module")
 def otherwise(twins: Twins, whole: Replies) -> list[Replies]:
-    noised = ("query.reserve", "train", "train again", "query.attack")
+    noised = ("query.reserve", "train", "train again", "query.measure", "query.attack")
     return [
         serve(site, {case: requests(twins, site)[case] for case in noised}, seed=seed)
         for seed in SEEDS[1:]
@@ -66,7 +67,7 @@ def test_the_steps_that_allow_a_difference_stand_in_the_coverage_table() -> None
     steps = {step: coverage.STEPS[step] for step in MAY_DIFFER.values()}
     assert {step for step, row in steps.items() if row.cost is coverage.Cost.FREE} == set()
     assert {step for step, row in steps.items() if row.cost is coverage.Cost.CHARGED} == {
-        "train.views", "attack.disclosure",
+        "train.views", "shapes.moments", "attack.disclosure",
     }  # fmt: skip
     assert set().union(*LESS.values()) == set(steps)
 
@@ -106,6 +107,13 @@ def test_noised_arrays_differ_by_the_clipped_gradient_of_that_person(
     assert all(np.linalg.norm(g) > PLAN.clip_norm for g in gradients(person, at))  # so that the clip had work to do
 
 
+def test_noised_moments_differ_by_the_clipped_row_of_that_person(
+    twins: Twins, whole: Replies, without: dict[Split, Replies]
+) -> None:
+    person, case = twins.last(Split.MEMBERS), "query.measure"
+    assert unlike_a_heart(case, whole[case], without[Split.MEMBERS][case], person) == []
+
+
 def test_noised_counts_differ_by_one_at_most(whole: Replies, without: dict[Split, Replies]) -> None:
     counts = whole["query.attack"].plain()["counts"]
     for replies in without.values():
@@ -113,7 +121,7 @@ def test_noised_counts_differ_by_one_at_most(whole: Replies, without: dict[Split
         assert all(abs(counts[name] - other[name]) <= 1 for name in counts)
 
 
-@pytest.mark.parametrize("case", ["train", "train again", "query.attack"])
+@pytest.mark.parametrize("case", ["train", "train again", "query.measure", "query.attack"])
 def test_every_noised_number_has_noise(whole: Replies, otherwise: list[Replies], case: str) -> None:
     assert silent(case, [whole[case], *(replies[case] for replies in otherwise)]) == []
 

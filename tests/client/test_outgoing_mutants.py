@@ -16,6 +16,7 @@ import client.assessment
 import client.groups
 import client.training
 import learning.learner
+import privacy.moments
 from client import admission, boundary
 from client.site import Site
 from cohorts.frames import Frames
@@ -27,12 +28,13 @@ from privacy.audit.layer import AuditLayer
 from privacy.gradients import SubjectGradients, noisy_mean
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
+from synthesis import likeness
 from tests.hospitals import CANARY, SIZE, WEIGHTS, TinyLearner, log_of
-from tests.oracle import LESS, differing, foreign, silent, unlike_a_person, wordy
+from tests.oracle import LESS, differing, foreign, silent, unlike_a_heart, unlike_a_person, wordy
 from tests.twins import Replies, Twins, requests, serve
 
 Patch = pytest.MonkeyPatch
-NOISED = ("train", "query.attack")
+NOISED = ("train", "query.measure", "query.attack")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,8 @@ def complaints(twins: Twins, name: str, case: str, leak: Callable[[Patch], None]
             found += foreign(case, other) + differing(case, reply, other, LESS[less])
         if not found and case == "train" and less is Split.MEMBERS:
             found += unlike_a_person(case, reply, other, twins.last(less), WEIGHTS)
+        if not found and case == "query.measure" and less is Split.MEMBERS:
+            found += unlike_a_heart(case, reply, other, twins.last(less))
     if not found and case in NOISED:
         others = [say(twins.site(f"{name}-{seed}"), seed)[case] for seed in range(1, 6)]
         found += silent(case, [reply, *others])
@@ -142,6 +146,25 @@ def no_clip(patch: Patch) -> None:
         return self.flat(losses, n_subjects).double().sum(0)
 
     patch.setattr(SubjectGradients, "clipped_sum", broken)
+
+
+def half_of_the_noise_of_moments(patch: Patch) -> None:
+    def broken(total: torch.Tensor, plan: DpPlan, **told: Any) -> torch.Tensor:
+        return noisy_mean(total, dataclasses.replace(plan, noise_multiplier=plan.noise_multiplier / 2), **told)
+
+    patch.setattr(privacy.moments, "noisy_mean", broken)
+
+
+def moments_without_a_clip(patch: Patch) -> None:
+    patch.setattr(privacy.moments, "clip", lambda rows, clip_norm: rows)
+
+
+def number_of_hearts_beside_the_moments(patch: Patch) -> None:
+    def broken(members: Frames, plan: DpPlan, **told: Any) -> NDArray[np.float64]:
+        return np.append(honest(members, plan, **told)[:-1], len(members.subjects))
+
+    honest = likeness.told
+    patch.setattr(likeness, "told", broken)
 
 
 def exact_size_in_the_greeting(patch: Patch) -> None:
@@ -228,6 +251,9 @@ MUTANTS: list[tuple[str, Callable[[Patch], None], str]] = [
     ("train", half_of_the_noise, "2.weight has"),
     ("train", no_clip, "differs by"),
     ("train", length_that_counts, "bytes that its schema does not read"),
+    ("query.measure", half_of_the_noise_of_moments, "moments has"),
+    ("query.measure", moments_without_a_clip, "differs by"),
+    ("query.measure", number_of_hearts_beside_the_moments, "differs by"),
     ("query.hello", exact_size_in_the_greeting, "public_subjects differs"),
     ("evaluate", words_of_the_table, "referrer"),
     ("evaluate", size_of_a_group, "says"),
@@ -253,7 +279,7 @@ def test_the_oracle_sees(
 
 
 def test_the_oracle_sees_nothing_where_nothing_leaks(twins: Twins) -> None:
-    for case in ("train", "query.attack"):
+    for case in ("train", "query.measure", "query.attack"):
         assert complaints(twins, f"honest-{case}", case, lambda patch: None) == []
 
 
@@ -277,6 +303,7 @@ BREAKS = {
     "train": "learning.learner.noisy_mean",
     "train again": "tests.hospitals.TinyLearner.losses",
     "query.guess": "privacy.audit.layer.AuditLayer.guesses",
+    "query.measure": "privacy.moments.noisy_mean",
     "reference": "tests.hospitals.TinyLearner.losses",
     "evaluate": "tests.hospitals.TinyTask.scores",
     "query.attack": "privacy.attacks.disclosure._likeness",

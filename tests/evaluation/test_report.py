@@ -10,8 +10,9 @@ from cohorts.phantom import simulate
 from evaluation import report
 from evaluation.evidence import Finding, Verdict
 from evaluation.policy import Lane
-from evaluation.predicate import Audit, Fairness, Filter, Group, Number, Utility
+from evaluation.predicate import Audit, Fairness, Filter, Group, Number, Obeyed, Utility
 from evaluation.report import PHANTOM, REAL, SYNTHETIC, Pictures, draw, findings_table, rule_lines
+from evaluation.schema import decode, encode
 from evaluation.statement import Predicate
 from tests.certified import EVIDENCE, formal, statement
 
@@ -309,3 +310,16 @@ def test_what_moves_is_shown_as_a_strip_and_patients_only_where_the_report_stays
     assert "How it moves" in page
     with pytest.raises(ValueError, match="stays_at_site"):
         draw(whole, {}, films={REAL: clips})
+
+
+def test_it_says_whether_the_released_masks_have_what_was_asked_for(whole):
+    said = Obeyed(label="lvef_percent", measured="biplane disks", n=300, low=15.0, high=75.0, correlation=0.9912,
+                  bias=-0.34, error=1.25)  # fmt: skip
+    told = dataclasses.replace(whole, release=dataclasses.replace(whole.release, obeyed=(said,)))
+    line = "lvef_percent from 15 to 75 in 300 synthetic hearts"
+    page = draw(told, {})
+    assert line in page
+    assert "correlation 0.991, mean error 1.2, bias -0.3" in page
+    assert line not in draw(whole, {})
+    assert decode(Predicate, encode(told), "predicate") == told
+    assert "obeyed" not in encode(whole)["release"]  # as certificates before it were written

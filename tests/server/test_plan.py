@@ -30,6 +30,41 @@ def test_all_plans_together_cost_the_budget_and_hardly_less():
     assert 4.9 < epsilon(_plans(campaign), campaign.delta) <= 5
 
 
+def test_moments_of_masks_are_charged_their_share_beside_all_else_and_the_whole_costs_the_budget():
+    campaign = _campaign("budget.epsilon=5", "budget.shapes_share=0.1")
+    found = {plan.purpose: plan for plan in _plans(campaign)}
+    assert len(found) == 5
+    assert 0.48 < epsilon([found["shapes"]], campaign.delta) <= 0.5
+    assert (found["shapes"].steps, found["shapes"].sampling_rate) == (1, 1.0)
+    assert 4.9 < epsilon(list(found.values()), campaign.delta) <= 5
+    names = [stage.name for stage in campaign.stages]
+    assert names.index("shapes") == names.index("reserve") + 1
+    assert _settings(campaign, "sample")["shapes"] == "shapes"
+    assert {"shapes.moments", "conditions.moments"} <= set(certify._steps(SimpleNamespace(campaign=campaign)))
+
+
+def test_without_a_share_for_shapes_no_site_is_asked_for_them():
+    campaign = _campaign()
+    assert "shapes" not in [stage.name for stage in campaign.stages]
+    assert "shapes" not in _settings(campaign, "sample")
+    assert "shapes.moments" not in certify._steps(SimpleNamespace(campaign=campaign))
+
+
+@pytest.mark.parametrize("wrong", ["budget.shapes_share=1", "budget.shapes_share=-0.1", "budget.shapes_share=0.95"])
+def test_a_share_for_shapes_that_leaves_nothing_is_refused(wrong):
+    with pytest.raises(UsageError, match="share"):
+        _campaign(wrong)
+
+
+def test_classes_without_shapes_and_hearts_that_move_have_no_share_for_them():
+    with pytest.raises(UsageError, match="no shapes are drawn"):
+        _campaign("budget.shapes_share=0.1", "classes={of:diagnosis,names:[a,b],released:[a,b]}")
+    known = groups()
+    experiment, _ = compose(["experiment=echo_video", "budget.shapes_share=0.1"], groups=known)
+    with pytest.raises(ValueError, match="hearts that move"):
+        plan.campaign(experiment, run="r", out="/out", resolved=json.loads(to_json(experiment, groups=known)))
+
+
 def test_the_certificate_states_what_was_reserved():
     campaign = _campaign()
     stated = next(s for s in campaign.stages if s.name == "certify").settings["epsilon"]
