@@ -7,7 +7,7 @@ classifier names the view. The phantom's own pictures of the very same requests 
 instrument misses. KID x 1000 (`benchmarks.sampling`) says how far pictures lie from those of other simulated people, so
 that nobody obeys at the price of looking like nothing.
 
-python -m benchmarks.obedience [--write] [--hearts N] [--clips N] [--kept FOLDER]
+python -m benchmarks.obedience [--write] [--hearts N] [--kept FOLDER]
 """
 
 import argparse
