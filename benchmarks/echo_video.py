@@ -60,7 +60,20 @@ def told(out: Path) -> str:
         + table(["task", "metric", "trained on", "estimate", "95 % interval", "test subjects"], arms)
         + "\n\n"
         + table(["stage", "seconds"], clock)
-        + "\n\nOther work ran on the machine all the while."
+        + f"\n\n{_caution(predicate)}Other work ran on the machine all the while."
+    )
+
+
+def _caution(predicate: dict[str, Any]) -> str:
+    """Return what must be said where the networks that sites trained alone tell no patient from another."""
+    (own,) = (u for u in predicate["utility"] if (u["arm"], u["metric"]) == ("real_local", "correlation"))
+    if own["ci"][0] > 0:
+        return ""
+    return (
+        f"Fractions that the sites' own networks find correlate with the true ones by r = {own['estimate']:.2f}"
+        f" ({own['ci'][0]:.2f} to {own['ci'][1]:.2f}): they learned to name the mean. That errors of the release's arm"
+        " are hardly larger is then no evidence; the policy's rule needs a reference that learned and stays open, and"
+        " a PASS of it above was signed before the policy asked for that. "
     )
 
 

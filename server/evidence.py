@@ -38,7 +38,21 @@ def utility_findings(state: State) -> Iterator[Finding]:
         for name, arm in ((metric, reference), (f"{metric}_gain", PHANTOM)):
             cell = scores["gains"][arm].get(scores["primary"])
             how = f"{scores['primary']} of the arm release minus that of {ARMS[arm]}, paired by patient"
-            yield Finding(metric=name, estimate=None if cell is None else _estimate(cell), how=how)
+            yield Finding(
+                metric=name,
+                estimate=None if cell is None else _estimate(cell),
+                controls=_controls(scores, arm),
+                how=how,
+            )
+
+
+def _controls(scores: Mapping[str, Any], arm: str) -> dict[str, bool]:
+    """Say whether the arm that is held against learned to tell one patient from another, where that is measured.
+
+    Whoever names the mean of all patients errs little, too: to be no worse than that proves nothing.
+    """
+    cell = scores["arms"].get(arm, {}).get("correlation")
+    return {} if cell is None else {"reference_learned": bool(cell["low"] > 0)}
 
 
 def utility_section(state: State) -> Iterator[Utility]:

@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
+from evaluation.evidence import Verdict, judge
+from evaluation.policy import Policy
 from learning.messages import Scores
-from server.evidence import fairness_section
+from server.evidence import fairness_section, utility_findings
 from server.stages.utility import _by_group
 
 ARMS = ("release", "phantom", "local")
@@ -50,3 +52,21 @@ def test_the_certificate_names_the_worst_group_of_each_column_under_each_arm() -
 
 def test_scores_without_groups_make_no_section() -> None:
     assert section({"release": {}}) == []
+
+
+def moving(correlation: float) -> list[Any]:
+    span = {"value": correlation, "low": correlation - 0.2, "high": correlation + 0.2, "n": 75}
+    near = {"value": -0.01, "low": -0.03, "high": 0.01, "n": 75}
+    arms = {arm: {"closeness": {**near, "value": 0.9}, "correlation": span} for arm in ARMS}
+    gains = {arm: {"closeness": near} for arm in ("phantom", "local")}
+    scores = {"task": "ejection_fraction_clip", "primary": "closeness", "arms": arms, "gains": gains}
+    stages = [SimpleNamespace(name="ejection")]
+    state = SimpleNamespace(campaign=SimpleNamespace(stages=stages), read_json=lambda *_: scores)
+    return [f for f in utility_findings(state) if f.metric == "utility.ejection_fraction"]  # type: ignore[arg-type]
+
+
+def test_being_no_worse_than_a_reference_that_learned_nothing_is_no_evidence() -> None:
+    (rule,) = (r for r in Policy.load("rehearsal_video").rules if r.metric == "utility.ejection_fraction")
+    for correlation, verdict in ((0.5, Verdict.PASS), (0.1, Verdict.INCONCLUSIVE)):
+        (finding,) = moving(correlation)
+        assert judge(rule, finding, required=True).verdict is verdict
