@@ -186,6 +186,16 @@ def sample(
     )
 
 
+@prior_app.command("animate")
+def prior_animate(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],
+) -> int:
+    """Teach the public generator to make a picture beat at any ejection fraction, on films of the phantom."""
+    from pericard import prior as command
+
+    return until_stopped(lambda: command.animate(out))
+
+
 @prior_app.command("distill")
 def prior_distill(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],

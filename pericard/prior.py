@@ -1,4 +1,4 @@
-"""`pericard prior train`, `distill`, `video` and `gamma`: remake the public priors from the phantom."""
+"""`pericard prior train`, `distill`, `video`, `animate` and `gamma`: remake the public priors from the phantom."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +48,17 @@ def gamma(out: Path) -> int:
 
     with _bars() as show:
         train_gamma(out, GammaRecipe(), progress=show)
+    return Exit.PASS
+
+
+def animate(out: Path) -> int:
+    """Train the prior that makes pictures beat into the folder `out`; about three minutes of one core."""
+    from synthesis.animation_prior import RECIPE
+    from synthesis.animation_prior import train as train_animation
+    from synthesis.generators.latent_video_edm import LatentVideoEdm
+
+    with _bars() as show:
+        train_animation(out, recipe=RECIPE, config=LatentVideoEdm(tune="."), progress=show)
     return Exit.PASS
 
 

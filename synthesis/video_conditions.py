@@ -47,14 +47,16 @@ class Told(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return what is added to the frames, `(n, frames, width)`, and what modulates them.
 
-        The latter is `(n, blocks, frames, width)`: with the sites' token, if it speaks, one for each block.
+        The latter is `(n, blocks, frames, width)`: with the sites' token, if it speaks, one for each block. Scalars are
+        those of clips, `(n,)`, or of frames, `(n, frames)`.
         """
         n = len(t)
+        scalars = {k: v if v.ndim == 2 else v.unsqueeze(1).expand_as(phase) for k, v in scalars.items()}
         x_motion, c_motion = self.motion(_moving(phase, first_phase, scalars)).chunk(2, -1)
-        c = self.time(_frequencies(t)) + self.view(view + 1)
+        c = (self.time(_frequencies(t)) + self.view(view + 1)).unsqueeze(1)
         for name, value in scalars.items():
             c = c + self.known[name](value.isfinite().long())
-        c = c.unsqueeze(1) + c_motion + self.phase_known(phase.isfinite().long())
+        c = c + c_motion + self.phase_known(phase.isfinite().long())
         tokens = c.unsqueeze(1).expand(-1, self.site.embedding_dim // self.width, -1, -1)
         if at_sites:
             token = self.site(torch.zeros(n, dtype=torch.long, device=t.device))
@@ -69,8 +71,8 @@ def _moving(phase: Tensor, first_phase: Tensor, scalars: Mapping[str, Tensor]) -
     """
     n, frames = phase.shape
     levels = [((value - _SCALE[name][0]) / _SCALE[name][1]).nan_to_num() for name, value in scalars.items()]
-    once = torch.cat([_harmonics(first_phase), torch.stack(levels, -1)], -1)
-    return torch.cat([_harmonics(phase), once.unsqueeze(1).expand(n, frames, -1)], -1)
+    once = _harmonics(first_phase).unsqueeze(1).expand(n, frames, -1)
+    return torch.cat([_harmonics(phase), once, torch.stack(levels, -1)], -1)
 
 
 def _harmonics(phase: Tensor) -> Tensor:

@@ -20,9 +20,11 @@ from learning import arrays
 from learning.blocks import to_signal
 from synthesis import flow, priors
 from synthesis.autoencoder import Autoencoder
+from synthesis.generators.latent_video_edm import LatentVideoEdm
 from synthesis.generators.latent_video_flow import LatentVideoFlow, LatentVideoFlowGenerator, masked_mean
 
 Progress = Callable[[str, int, int], None]
+Loss = Callable[[nn.Module, Tensor, dict[str, Tensor], torch.Generator], Tensor]  # of each clip
 NAME = "latent_video_flow"
 _BLOCK = 30
 
@@ -38,6 +40,8 @@ class VideoRecipe:
         steps: of the optimiser; batch_size: clips a step; learning_rate: the highest.
         unknown: share of the clips that are not told one condition, each condition for itself.
         bare: share of the clips that are not told their masks, so that LVEF and first frame must do.
+        given: share of the clips that may be told one of their frames.
+        lvef: lowest and highest ejection fraction asked of the phantoms, evenly; none: each its own.
         seed: of the phantoms, the weights and the batches.
     """
 
@@ -49,6 +53,8 @@ class VideoRecipe:
     learning_rate: float = 8e-4
     unknown: float = 0.15
     bare: float = 0.35
+    given: float = 0.6
+    lvef: tuple[float, float] | None = None
     seed: int = 20_260_701
 
 
@@ -73,20 +79,29 @@ def train(out: Path, *, recipe: VideoRecipe, config: LatentVideoFlow, progress: 
     unfinished.unlink(missing_ok=True)
 
 
-def write(out: Path, network: nn.Module, *, recipe: VideoRecipe, config: LatentVideoFlow) -> None:
-    """Write the weights as float16 and, beside them, how they were made."""
+def write(
+    out: Path,
+    network: nn.Module,
+    *,
+    recipe: VideoRecipe,
+    config: LatentVideoFlow | LatentVideoEdm,
+    name: str = NAME,
+    command: str = "video",
+    origin: str = "latent_flow",
+) -> None:
+    """Write the weights as float16 and, beside them, how they were made and from which prior."""
     weights = {n: a.astype(np.float16) for n, a in arrays.state(network).items()}
-    arrays.write(out / f"{NAME}.safetensors", weights)
+    arrays.write(out / f"{name}.safetensors", weights)
     record = {
-        "command": "pericard prior video",
+        "command": f"pericard prior {command}",
         "data": "phantom, style 'wide': simulated, no patient",
         "recipe": asdict(recipe),
         "generator": asdict(config),
         "torch": torch.__version__,
-        "from": {name: priors.provenance()["digests"][name] for name in ("autoencoder", "latent_flow")},
-        "digests": {NAME: arrays.digest(arrays.read(out / f"{NAME}.safetensors"))},
+        "from": {n: arrays.digest(priors.load(n)) for n in ("autoencoder", origin)},
+        "digests": {name: arrays.digest(arrays.read(out / f"{name}.safetensors"))},
     }
-    (out / f"{NAME}.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    (out / f"{name}.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def encoded(recipe: VideoRecipe, autoencoder: Autoencoder, size: int, progress: Progress) -> Encoded:
@@ -96,7 +111,7 @@ def encoded(recipe: VideoRecipe, autoencoder: Autoencoder, size: int, progress: 
     parts: list[Clips] = []
     latents: list[Tensor] = []
     for k, count in enumerate(sizes):
-        part = _film(count, recipe.seed + k, recipe.frames, size)
+        part = _film(count, recipe.seed + k, recipe.frames, size, recipe.lvef)
         latents.append(encode(autoencoder, part.pixels))
         parts.append(replace(part, pixels=np.broadcast_to(np.uint8(0), part.masks.shape)))
         progress("films", k + 1, blocks)
@@ -117,19 +132,33 @@ def encode(autoencoder: Autoencoder, pixels: NDArray[np.uint8]) -> Tensor:
     return z.view(n, frames, *z.shape[1:])
 
 
-def _film(subjects: int, seed: int, frames: int, size: int) -> Clips:
+def _film(subjects: int, seed: int, frames: int, size: int, lvef: tuple[float, float] | None) -> Clips:
     dice = np.random.default_rng([seed, frames])
     # One moment in each part of the beat, so that no phase is rare and no two are the same.
     phase = (np.arange(frames) + dice.random((subjects, frames)) + dice.random((subjects, 1)) * frames) / frames
-    films = moving.films(subjects, phase=phase, seed=seed, size=size)
+    ejected = None if lvef is None else np.random.default_rng([seed, frames, 1]).uniform(*lvef, subjects)
+    films = moving.films(subjects, phase=phase, seed=seed, size=size, lvef_percent=ejected)
     # The phantom looks alike at every frame rate, and shall be known to.
     return replace(films, frame_rate_hz=dice.uniform(20, 100, len(films)).astype(np.float32))
 
 
+def flow_loss(network: nn.Module, z: Tensor, conditions: dict[str, Tensor], dice: torch.Generator) -> Tensor:
+    """Return the flow-matching loss of each clip over its real frames, `(n,)`."""
+    t, noise = torch.rand(len(z), generator=dice), torch.randn(z.shape, generator=dice)
+    predicted = network(flow.interpolate(z, noise, t), t, **conditions).float()
+    return masked_mean((predicted - flow.velocity(z, noise)).square(), conditions["real"])
+
+
 def train_flow(
-    network: nn.Module, films: Encoded, recipe: VideoRecipe, progress: Progress, *, save: Path | None = None
+    network: nn.Module,
+    films: Encoded,
+    recipe: VideoRecipe,
+    progress: Progress,
+    *,
+    save: Path | None = None,
+    loss_of: Loss = flow_loss,
 ) -> nn.Module:
-    """Train the velocity field; the exponential average of the weights is what is kept (Karras et al. 2022)."""
+    """Train the network; the exponential average of the weights is what is kept (Karras et al. 2022)."""
     network = network.train().requires_grad_(True)
     average = torch.optim.swa_utils.AveragedModel(
         network,
@@ -141,10 +170,8 @@ def train_flow(
     )
     dice = torch.Generator().manual_seed(recipe.seed)
     for i, (z, conditions) in enumerate(batches(films, recipe, dice)):
-        t, noise = torch.rand(len(z), generator=dice), torch.randn(z.shape, generator=dice)
         with torch.autocast("cpu", torch.bfloat16):
-            predicted = network(flow.interpolate(z, noise, t), t, **conditions).float()
-        loss = masked_mean((predicted - flow.velocity(z, noise)).square(), conditions["real"]).mean()
+            loss = loss_of(network, z, conditions, dice).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -153,7 +180,7 @@ def train_flow(
         average.update_parameters(network)
         if save is not None and (i + 1) % 100 == 0:
             arrays.write(save, arrays.state(average.module))
-        progress("latent video flow", i + 1, recipe.steps)
+        progress("network", i + 1, recipe.steps)
     kept: nn.Module = average.module
     return kept
 
@@ -179,7 +206,7 @@ def batches(films: Encoded, recipe: VideoRecipe, dice: torch.Generator) -> Itera
         at, other = some[:, :shown], some[:, -1]  # where not all are shown, the first frame is one of the others
         padded = torch.randint(max(1, shown - 2), shown + 1, (len(rows),), generator=dice)
         length = padded if bool(rarely(1)) else torch.full_like(padded, shown)
-        given = ~rarely(len(rows)) & (torch.rand(len(rows), generator=dice) < 0.6)
+        given = ~rarely(len(rows)) & (torch.rand(len(rows), generator=dice) < recipe.given)
         first = films.latents[rows, other].masked_fill(~given.view(-1, 1, 1, 1), torch.nan)
         outlined = masks[rows[:, None], at].masked_fill(
             (torch.rand(len(rows), generator=dice) < recipe.bare).view(-1, 1, 1, 1), 255
