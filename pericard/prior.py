@@ -52,7 +52,7 @@ def gamma(out: Path) -> int:
 
 
 def animate(out: Path) -> int:
-    """Train the prior that makes pictures beat into the folder `out`; about three minutes of one core."""
+    """Train the prior that makes pictures beat into the folder `out`; about twelve minutes of one core."""
     from synthesis.animation_prior import RECIPE
     from synthesis.animation_prior import train as train_animation
     from synthesis.generators.latent_video_edm import LatentVideoEdm

@@ -51,7 +51,8 @@ class LatentVideoEdm:
         width, depth, heads: size of the transformer; must be those of the prior.
         autoencoder_width: channels of the autoencoder at full resolution.
         size: side of the frames; must be the prior's, a multiple of 16.
-        prior: start from the public prior; `False` starts from noise (tests, ablations).
+        prior: start from the prior that `pericard prior animate` makes and `PERICARD_PRIORS` finds, for none is
+            shipped yet; `False` starts from noise (tests, ablations).
         tune: regular expression of the parameter names that sites train.
         sample_steps: noise levels of the sampler; each but the last asks the network twice (Heun).
         churn: S_churn, how much noise is put back before each step; 0 is the deterministic sampler.
@@ -253,7 +254,7 @@ def emptied(told: dict[str, Tensor]) -> Tensor:
     """
     phase, shown, rate = (told[name].numpy() for name in ("phase", "first_phase", "heart_rate"))
     end = motion.systole(np.nan_to_num(rate, nan=70.0))[:, None]
-    now, then = motion.contraction(phase, end), motion.contraction(shown[:, None], end)
+    now, then = motion.contraction(phase % 1, end), motion.contraction(shown[:, None] % 1, end)
     left = now - np.nan_to_num(then)
     return 55 + told["lvef"].unsqueeze(1) * torch.from_numpy(left) / 2
 

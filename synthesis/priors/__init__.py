@@ -15,6 +15,7 @@ from learning import arrays
 
 _READ: ContextVar[set[str] | None] = ContextVar("priors that were read", default=None)
 NAMES = ("autoencoder", "latent_flow", "view_classifier")
+_MADE_BY = {"latent_video_flow": "video", "latent_video_edm": "animate"}
 
 
 def folder() -> Path:
@@ -26,7 +27,7 @@ def load(name: str) -> dict[str, NDArray[np.floating]]:
     """Read one prior; raises `ValueError` naming the file where it is missing or is not what its provenance says."""
     path = folder() / f"{name}.safetensors"
     if not path.is_file():
-        raise ValueError(f"{path} is missing; make it with: pericard prior train")
+        raise ValueError(f"{path} is missing; make it with: pericard prior {_MADE_BY.get(name, 'train')}")
     found = arrays.read(path)
     if arrays.digest(found) != (stated := record_of(name)["digests"].get(name)):
         raise ValueError(f"{path} has digest {arrays.digest(found)[:12]}, its provenance states {str(stated)[:12]}")
