@@ -157,7 +157,7 @@ def _score(site: Site, request: Score) -> Scores:
 
 
 def _seen(site: Site, request: Score, task: Any, split: "Split") -> "Frames | Clips":
-    """Return the frames of the subjects in `split`, or the clips that a task of clips looks at."""
+    """Return the frames of the subjects in `split`, or their clips as a task of clips trains on them."""
     if request.frames:
         clips: Clips = task.shown(site.clips(split, size=request.size, frames=request.frames))
         return clips

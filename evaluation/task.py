@@ -15,7 +15,7 @@ class Task(Protocol):
     """A use of a release. Every arm (real, synthetic, phantom) gets the same network, steps, batches and seed.
 
     A task of clips (`CLIP_TASKS`) is the same of `Clips`, where this says frames; `frames` is how many a clip has at
-    most, and `shown` picks the clips that it trains on and measures.
+    most, and `shown` returns clips as it trains on them.
 
     Attributes:
         steps, batch_size, learning_rate: how every arm is trained, so that only its frames differ.

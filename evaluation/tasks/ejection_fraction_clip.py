@@ -21,7 +21,7 @@ from learning.learners.ejection_fraction_clip import EjectionFractionClipLearner
 @CLIP_TASKS("ejection_fraction_clip")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EjectionFractionClip:
-    """Train a regressor of clips on one view (Ouyang et al. 2020, doi:10.1038/s41586-020-2145-8).
+    """Train a regressor of clips and measure it in one view (Ouyang et al. 2020, doi:10.1038/s41586-020-2145-8).
 
     `closeness` is 1 less the mean absolute error in units of 100 points, `error_points` that error, `near` the share
     of a patient's clips within `NEAR` points, and `correlation` the product of the standardised fraction and its
@@ -29,7 +29,7 @@ class EjectionFractionClip:
 
     Attributes:
         frames: most frames of a clip, over one beat, that training and test read.
-        view: whose clips are measured and, of those that are given, trained on.
+        view: whose clips are measured; trained on are those of all views.
         width, stages, blocks, stride: of `EjectionFractionClip` among the learners of clips.
     """
 
@@ -39,7 +39,7 @@ class EjectionFractionClip:
     stages: int = 3
     blocks: int = 1
     stride: int = 2
-    steps: int = 300
+    steps: int = 400
     batch_size: int = 8
     learning_rate: float = 4e-3
     seed: int = 0
@@ -59,14 +59,14 @@ class EjectionFractionClip:
             return config.build()
 
     def shown(self, clips: Clips) -> Clips:
-        """Return the clips of the view that is measured, from end diastole on where that is known."""
-        return clips.rows(np.flatnonzero(clips.view == VIEWS.index(View(self.view)))).from_diastole()
+        """Return all clips, from end diastole on where that is known; other views teach the fraction, too."""
+        return clips.from_diastole()
 
     def scores(self, learner: Learner, clips: Clips) -> Mapping[str, NDArray[np.float64]]:
         """Return each metric per subject; NaN where a subject has no clip of the view with a known fraction."""
         if not isinstance(learner, EjectionFractionClipLearner):
             raise TypeError(f"{type(learner).__name__} does not measure ejection fractions in clips")
-        seen = self.shown(clips)
+        seen = self.shown(clips.rows(np.flatnonzero(clips.view == VIEWS.index(View(self.view)))))
         found, known = learner.predict(seen).astype(np.float64), seen.lvef_percent.astype(np.float64)
         error = np.abs(found - known)
         near = np.where(np.isnan(error), np.nan, error <= NEAR)

@@ -44,7 +44,6 @@ def test_only_the_asked_view_counts(task, phantoms):
         phantoms, pixels=np.where((phantoms.view == 0)[:, None, None, None], 7, phantoms.pixels).astype(np.uint8)
     )
     learner = task.learner()
-    assert len(task.shown(phantoms)) == SUBJECTS
     for metric, values in task.scores(learner, phantoms).items():
         assert np.array_equal(values, task.scores(learner, other)[metric])
 
@@ -67,7 +66,7 @@ def test_training_helps(task, phantoms):
 
 def test_the_mean_of_the_correlation_is_pearsons(phantoms):
     task = CLIP_TASKS["ejection_fraction_clip"](width=4, stages=2, frames=FRAMES)
-    learner, shown = task.learner(), task.shown(phantoms)
+    learner, shown = task.learner(), task.shown(phantoms.rows(np.flatnonzero(phantoms.view == 1)))
     expected = np.corrcoef(learner.predict(shown), shown.lvef_percent)[0, 1]
     assert task.scores(learner, phantoms)["correlation"].mean() == pytest.approx(expected)
 
