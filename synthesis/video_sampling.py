@@ -52,6 +52,29 @@ def between(latents: Tensor, at: NDArray[np.float32], phase: NDArray[np.float32]
     return out
 
 
+def steady(latents: Tensor, at: NDArray[np.float32], *, harmonics: int) -> Tensor:
+    """Return the smooth cycle nearest to latents drawn `at` phases, `(k, channels, h, w)`: what flickers goes.
+
+    Every number follows a Fourier series of the phase up to `harmonics`, by least squares (as 4D F-MeshLDM describes
+    motion); their mean over the picture, which is how bright it is, up to the first. With `harmonics` 0, or where fewer
+    than 2 `harmonics` + 2 phases leave nothing to smooth, latents stay as they are. Law: what is smooth stays.
+    """
+    if not harmonics:
+        return latents
+    bright = latents.mean((2, 3), keepdim=True)
+    out: Tensor = _series(latents - bright, at, harmonics) + _series(bright, at, 1)
+    return out
+
+
+def _series(values: Tensor, at: NDArray[np.float32], harmonics: int) -> Tensor:
+    angle = 2 * np.pi * at.astype(np.float64)[:, None] * np.arange(1, harmonics + 1)
+    basis = np.concatenate([np.ones((len(at), 1)), np.cos(angle), np.sin(angle)], 1)
+    if len(at) <= basis.shape[1]:
+        return values
+    onto = torch.from_numpy((basis @ np.linalg.pinv(basis)).astype(np.float32))
+    return torch.einsum("ij,j...->i...", onto, values)
+
+
 def speckle(masks: NDArray[np.uint8], *, seed: int, row: int) -> Tensor:
     """Return the decoder's noise for the frames of one clip, standard normal `(frames, 1, size, size)`.
 

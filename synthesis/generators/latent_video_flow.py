@@ -25,7 +25,7 @@ from synthesis import enlarger, flow, priors
 from synthesis.autoencoder import CHANNELS, FACTOR, GRID, Autoencoder
 from synthesis.generators import CLIP_GENERATORS
 from synthesis.precision import computing_in
-from synthesis.video_sampling import between, keys, speckle
+from synthesis.video_sampling import between, keys, speckle, steady
 from synthesis.video_transformer import VideoTransformer, inflate
 from synthesis.video_unet import VideoUNet
 from synthesis.video_windows import drawn_in_windows
@@ -51,6 +51,7 @@ class LatentVideoFlow:
         tune: regular expression of the parameter names that sites train.
         sample_steps: intervals of the ODE solver; sample_solver: its name.
         phases: moments of one beat that are drawn; frames between them are decoded from latents between theirs.
+        harmonics: of the heart beat that latents may follow (`video_sampling.steady`); 0 leaves what flickers.
         window: 0, or how many frames are drawn together of clips whose every frame is drawn; `phases` is not used.
         overlap: frames that a window has in common with the one before it; at most half of it.
         pattern: for each interval "V", frames drawn together, or "I", each alone; "" is all "V".
@@ -69,6 +70,7 @@ class LatentVideoFlow:
     sample_steps: int = 8
     sample_solver: str = "heun"
     phases: int = 16
+    harmonics: int = 3
     window: int = 0
     overlap: int = 0
     pattern: str = ""
@@ -82,6 +84,8 @@ class LatentVideoFlow:
             raise ValueError(f"pattern={self.pattern!r} must be sample_steps={self.sample_steps} times V or I")
         if self.phases < 2:
             raise ValueError(f"phases={self.phases} must be at least 2")
+        if self.harmonics < 0:
+            raise ValueError(f"harmonics={self.harmonics} must be at least 0")
         if self.window < 0 or not 0 <= 2 * self.overlap <= self.window:
             raise ValueError(f"overlap={self.overlap} must be at most half of window={self.window}, neither below 0")
         if self.backbone not in BACKBONES:
@@ -189,6 +193,7 @@ class LatentVideoFlowGenerator:
             latents = self._drawn(some, at, rows, given, seed=seed, at_sites=at_sites)
             for i, row in enumerate(rows):
                 z, masks = latents[i, : len(at[i])], some.masks[i, : length[i]]
+                z = z if every else steady(z, some.phase[i, at[i]], harmonics=self.config.harmonics)
                 z = z if every else between(z, some.phase[i, at[i]], some.phase[i, : length[i]])
                 out[row, : length[i]] = self._decoded(z, masks, seed=seed, row=int(row))
             if progress is not None:

@@ -44,7 +44,7 @@ def test_another_beat_shows_the_same_but_for_new_speckle(beat):
 
 
 def test_a_frame_drawn_alone_knows_nothing_of_the_others(beat):
-    every = dataclasses.replace(TINY, phases=6)  # no frame lies between others
+    every = dataclasses.replace(TINY, phases=6, harmonics=0)  # no frame lies between others, none is smoothed
     alone, together = built(dataclasses.replace(every, pattern="IIII")), built(every)
     other = dataclasses.replace(beat, masks=beat.masks.copy())
     other.masks[:, 1:] = 0

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cohorts.study import CAVITY
-from synthesis.video_sampling import between, clock, keys, speckle
+from synthesis.video_sampling import between, clock, keys, speckle, steady
 
 
 def test_a_clock_counts_beats_and_comes_round():
@@ -22,6 +22,28 @@ def test_keys_are_spread_over_the_circle_whatever_the_number_of_beats():
     gaps = np.diff(np.append(phase[chosen], phase[chosen[0]] + 1))
     assert gaps.min() > 0.5 / 16
     assert gaps.max() < 1.5 / 16
+
+
+def test_what_turns_smoothly_with_the_beat_stays_and_what_flickers_goes():
+    at = ((np.arange(12) + 0.3) / 12).astype(np.float32)
+    angle = torch.from_numpy(2 * np.pi * at).view(-1, 1, 1, 1)
+    dice = torch.Generator().manual_seed(0)
+    wall, more = torch.randn(2, 4, 8, 8, generator=dice)
+    wall, more = (part - part.mean((1, 2), keepdim=True) for part in (wall, more))
+    smooth = 2 + angle.cos() + wall * (3 * angle).sin() + more * (2 * angle).cos()
+    torch.testing.assert_close(steady(smooth, at, harmonics=3), smooth, atol=1e-4, rtol=0)
+    flicker = torch.randn(smooth.shape, generator=dice)
+    left = steady(smooth + flicker, at, harmonics=3) - smooth
+    assert left.square().mean() < 0.7 * flicker.square().mean()  # 7 of 12 dimensions are left
+    assert left.mean((2, 3)).square().mean() < 0.4 * flicker.mean((2, 3)).square().mean()  # of brightness 3
+
+
+def test_nothing_is_smoothed_where_nobody_asked_or_where_the_series_holds_it_all():
+    at = np.linspace(0, 0.9, 7).astype(np.float32)
+    drawn = torch.randn(7, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(steady(drawn, at, harmonics=0), drawn)
+    one = drawn - drawn.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(steady(one, at, harmonics=3), one)
 
 
 def test_few_frames_are_all_keys_in_the_order_of_their_phase():

@@ -78,7 +78,8 @@ def test_frames_of_unknown_phase_are_drawn_in_windows(generator, long):
 
 def test_a_short_clip_in_one_window_is_what_its_frames_drawn_together_are(generator, long):
     few = dataclasses.replace(long, length=np.array([6, 6]))
-    whole = LatentVideoFlow(**{**dataclasses.asdict(generator.config), "window": 0, "overlap": 0, "phases": 6}).build()
+    as_drawn = {"window": 0, "overlap": 0, "phases": 6, "harmonics": 0}
+    whole = LatentVideoFlow(**{**dataclasses.asdict(generator.config), **as_drawn}).build()
     whole.module, whole.autoencoder = generator.module, generator.autoencoder
     order = np.argsort(few.phase[0, :6])
     assert (np.diff(order) == 1).all()  # so that noise falls on the same frames
