@@ -41,6 +41,7 @@ class ClipGenerator(Protocol):
         conditions: Clips,
         *,
         seed: int,
+        offset: int = 0,
         first: NDArray[np.uint8] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.uint8]:
@@ -48,7 +49,8 @@ class ClipGenerator(Protocol):
 
         `progress` is called with (clips, of so many).
 
-        Law: clip k depends on row k, `seed` and k only, not on how many are drawn together nor on their padding.
+        Law: clip k depends on row k, `seed` and `offset` + k only, not on how many are drawn together nor on their
+        padding.
 
         Returns:
             uint8, `(len(conditions), T, size, size)`, black where a clip is padded.

@@ -129,6 +129,7 @@ class LatentVideoEdmGenerator:
         conditions: Clips,
         *,
         seed: int,
+        offset: int = 0,
         first: NDArray[np.uint8] | None = None,
         first_phase: NDArray[np.float32] | None = None,
         batch_size: int = 8,
@@ -137,11 +138,12 @@ class LatentVideoEdmGenerator:
     ) -> NDArray[np.uint8]:
         """Draw one clip per row of `conditions`, uint8 `(n, T, size, size)`, black where it is padded.
 
-        Clip k depends on row k, `seed` and k only. Neither pixels nor masks of the conditions are looked at.
+        Clip k depends on row k, `seed` and `offset` + k only. Neither pixels nor masks of the conditions are looked at.
 
         Args:
             conditions: phases, views, ejection fractions and rates.
             seed: names the noise.
+            offset: number of the first clip.
             first: pictures that shall beat, `(n, size, size)`.
             first_phase: of those pictures in cycles, `(n,)`; where not given, they are the clips' first frames.
             batch_size: clips at once; bounds the memory.
@@ -170,11 +172,11 @@ class LatentVideoEdmGenerator:
             told["real"] = torch.arange(most) < torch.tensor([len(a) for a in at])[:, None]
             if first is not None and first_phase is not None:
                 told["first"], told["first_phase"] = self._encode(first[rows]), torch.from_numpy(first_phase[rows])
-            latents = self._drawn(told, rows, seed=seed, at_sites=at_sites)
+            latents = self._drawn(told, offset + rows, seed=seed, at_sites=at_sites)
             for i, row in enumerate(rows):
                 length = int(some.length[i])
                 z = between(latents[i, : len(at[i])], some.phase[i, at[i]], some.phase[i, :length])
-                out[row, :length] = self._decoded(z, seed=seed, row=int(row))
+                out[row, :length] = self._decoded(z, seed=seed, row=offset + int(row))
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return out

@@ -159,6 +159,7 @@ class LatentVideoFlowGenerator:
         conditions: Clips,
         *,
         seed: int,
+        offset: int = 0,
         first: NDArray[np.uint8] | None = None,
         batch_size: int = 4,
         at_sites: bool = True,
@@ -166,8 +167,8 @@ class LatentVideoFlowGenerator:
     ) -> NDArray[np.uint8]:
         """Draw one clip per row of `conditions`, uint8 `(n, T, size, size)`, black where it is padded.
 
-        Clip k depends on row k, `seed` and k only. Of the pixels of the conditions nothing is looked at; `first`,
-        `(n, size, size)`, are pictures to begin with, at the phase of each clip's first frame.
+        Clip k depends on row k, `seed` and `offset` + k only. Of the pixels of the conditions nothing is looked at;
+        `first`, `(n, size, size)`, are pictures to begin with, at the phase of each clip's first frame.
 
         Raises:
             ValueError: if a real frame has no phase, or pictures have another size than the network.
@@ -190,12 +191,12 @@ class LatentVideoFlowGenerator:
                 np.arange(length[i]) if every else keys(some.phase[i, : length[i]], self.config.phases)
                 for i in range(len(rows))
             ]
-            latents = self._drawn(some, at, rows, given, seed=seed, at_sites=at_sites)
+            latents = self._drawn(some, at, offset + rows, given, seed=seed, at_sites=at_sites)
             for i, row in enumerate(rows):
                 z, masks = latents[i, : len(at[i])], some.masks[i, : length[i]]
                 z = z if every else steady(z, some.phase[i, at[i]], harmonics=self.config.harmonics)
                 z = z if every else between(z, some.phase[i, at[i]], some.phase[i, : length[i]])
-                out[row, : length[i]] = self._decoded(z, masks, seed=seed, row=int(row))
+                out[row, : length[i]] = self._decoded(z, masks, seed=seed, row=offset + int(row))
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return out

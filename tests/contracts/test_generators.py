@@ -179,6 +179,13 @@ def test_a_clip_depends_neither_on_its_batch_nor_on_its_padding(moving, asked):
     assert np.abs(wide[:, :6].astype(int) - together).max() <= 1
 
 
+def test_clips_can_be_drawn_part_by_part(moving, asked):
+    some = asked.rows(np.arange(2, 4))
+    whole, rest = moving.sample(asked, seed=5), moving.sample(some, seed=5, offset=2)
+    assert np.abs(whole[2:].astype(int) - rest).max() <= 1
+    assert np.abs(moving.sample(some, seed=5).astype(int) - rest).max() > 1
+
+
 def test_nothing_is_drawn_where_a_clip_is_padded(moving, asked):
     drawn = moving.sample(asked.pad(8), seed=5)
     assert drawn[~asked.pad(8).real].max() == 0
