@@ -119,6 +119,8 @@ def films(
     style: str = "wide",
     views: Sequence[View] = simulate.APICAL,
     lvef_percent: Floats | None = None,
+    first: int = 0,
+    pictures: bool = True,
 ) -> Clips:
     """Film phantoms at given phases, one clip of every view: subject by subject, view by view.
 
@@ -130,17 +132,20 @@ def films(
         style: the site.
         views: of each subject, in the same heart.
         lvef_percent: what each heart is asked to eject, `(n_subjects,)`; otherwise its own.
+        first: number of the first subject.
+        pictures: else masks alone, and black pixels.
     """
     if phase.ndim != 2 or len(phase) != n_subjects:
         raise ValueError(f"phase of shape {phase.shape} must be (n_subjects={n_subjects}, frames)")
     parts: list[dict[str, NDArray[Any]]] = []
-    for first in range(0, n_subjects, _CHUNK):
-        some = np.arange(first, min(first + _CHUNK, n_subjects))
-        exam = simulate.examinations(some.tolist(), seed=seed, style=style)
+    for start in range(0, n_subjects, _CHUNK):
+        some = np.arange(start, min(start + _CHUNK, n_subjects))
+        numbers = (first + some).tolist()
+        exam = simulate.examinations(numbers, seed=seed, style=style)
         if lvef_percent is not None:
             exam = replace(exam, who=replace(exam.who, lvef_percent=lvef_percent[some].astype(np.float32)))
         turned = phase[some] % 1
-        seen = [simulate.film(exam, some.tolist(), v, turned, seed=seed, size=size)[:2] for v in views]
+        seen = [simulate.film(exam, numbers, v, turned, seed=seed, size=size, pictures=pictures)[:2] for v in views]
         each = len(views)
         parts.append(
             {
@@ -159,7 +164,7 @@ def films(
         **joined,
         frame_rate_hz=np.full(n, scanner.site(style).frames_per_second, np.float32),
         length=np.full(n, phase.shape[1], np.int64),
-        subjects=tuple(SubjectKey(simulate.subject_name(style, seed, k)) for k in range(n_subjects)),
+        subjects=tuple(SubjectKey(simulate.subject_name(style, seed, first + k)) for k in range(n_subjects)),
     )
 
 

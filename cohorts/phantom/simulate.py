@@ -162,6 +162,7 @@ def film(
     size: int,
     study: int = 0,
     clip: int = 0,
+    pictures: bool = True,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Floats]:
     """Film one clip of every examination at the given phases of the cycle.
 
@@ -174,6 +175,7 @@ def film(
         size: side of the pictures in pixels.
         study: which study of the subject this is.
         clip: which clip of the view.
+        pictures: else masks alone, which are soon made, and black pixels.
 
     Returns:
         Pixels and masks, `(n, frames, size, size)`, and the height and width of a pixel in mm, `(n, 2)`.
@@ -195,8 +197,9 @@ def film(
     settings = scanner.settings(exam.machine)
     polar = _resolution(size)
     x, z = scanner.pixels(exam.machine, size)
-    pixels, masks = (np.zeros((n, frames, size, size), np.uint8) for _ in range(2))
-    for i, probe in enumerate(probes):
+    pixels = np.zeros((n, frames, size, size), np.uint8)
+    masks = np.stack([outline(hearts, row, x[row // frames], z[0]) for row in range(n * frames)]).reshape(pixels.shape)
+    for i, probe in enumerate(probes if pictures else ()):
         style = exam.machine[i : i + 1]
         fabric = echo.texture(probe)
         beams_x, beams_z = scanner.beams(style, *polar)
@@ -205,7 +208,6 @@ def film(
         grey = np.empty((frames, *polar), np.uint8)
         for t in range(frames):
             row = i * frames + t
-            masks[i, t] = outline(hearts, row, x[i], z[0])
             noise = speckle.scatterers(probe, *polar)
             if grain is not None:
                 noise *= np.sqrt(1 - _PERSISTENCE)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cohorts import clips as moving
 from cohorts import frames as table
 from cohorts.clips import Clips
-from cohorts.frames import VIEWS, Frames
+from conf.schema import Classes
 from learning import arrays
 from server.campaign import State
 from server.stages.sample import CANDIDATES, PHANTOMS
@@ -37,13 +37,22 @@ CANDIDATE_CLIPS, PHANTOM_CLIPS = "candidate_clips.safetensors", "phantom_clips.s
 
 def run(state: State) -> None:
     """Draw all clips; clip k depends on the seed and k alone."""
+    from synthesis.conditions import beats, ends
     from synthesis.parts import build
 
     told: dict[str, Any] = dict(state.stage.settings)
     generator: Any = build("clip_generator", told["name"], told["config"], seed=state.campaign.seed)
     arrays.load(generator.module, arrays.read(state.output(told["trained"], WEIGHTS)))
     state.tell(0.0, "hearts from the public shape model")
-    phantoms, systole = beats(told, seed=state.campaign.seed, size=state.campaign.size)
+    phantoms, systole = beats(
+        Classes(**told["classes"]),
+        told["subjects"],
+        seed=state.campaign.seed,
+        size=state.campaign.size,
+        frames=told["frames"],
+        lvef_percent=tuple(told["lvef_percent"]),
+        pictures=True,
+    )
     conditions = dataclasses.replace(phantoms, pixels=np.zeros_like(phantoms.pixels))
     state.write_json(FILM, _obeyed(phantoms, systole))
     pixels = generator.sample(
@@ -51,39 +60,20 @@ def run(state: State) -> None:
         seed=state.campaign.seed,
         progress=lambda k, n: state.tell(k / n, f"{k} of {n} clips"),
     )
-    for clips, whole, ends in (
+    for clips, whole, still in (
         (phantoms, PHANTOM_CLIPS, PHANTOMS),
         (dataclasses.replace(conditions, pixels=pixels), CANDIDATE_CLIPS, CANDIDATES),
     ):
         moving.write(state.folder / whole, clips)
-        table.write(state.folder / ends, _ends(clips, systole))
-
-
-def beats(told: dict[str, Any], *, seed: int, size: int) -> tuple[Clips, NDArray[np.int64]]:
-    """Return one beat of every heart in every view, as the public simulator films it, and each clip's end systole."""
-    from cohorts.phantom import motion, simulate
-    from synthesis.shape import STYLE, spread
-
-    n, frames, classes = told["subjects"], told["frames"], told["classes"]
-    views = [VIEWS[classes["names"].index(name)] for name in classes["released"]]
-    exam = simulate.examinations(range(n), seed=seed, style=STYLE)
-    end_systole = motion.systole(exam.who.heart_rate_bpm)
-    at = np.rint(end_systole * frames).astype(np.int64)
-    # One frame is end systole itself; frames before and after it are evenly spaced.
-    phase = np.stack(
-        [np.interp(np.arange(frames), [0, k, frames], [0, s, 1]) for k, s in zip(at, end_systole, strict=True)]
-    )
-    asked = spread(n, seed=seed, lvef=tuple(told["lvef_percent"]))
-    clips = moving.films(n, phase=phase, seed=seed, size=size, style=STYLE, views=views, lvef_percent=asked)
-    rate = (frames * clips.heart_rate_bpm / 60).astype(np.float32)
-    return dataclasses.replace(clips, frame_rate_hz=rate), np.repeat(at, len(views))
+        table.write(state.folder / still, ends(clips, systole))
 
 
 def _obeyed(clips: Clips, systole: NDArray[np.int64]) -> dict[str, float | int]:
     """Return error in points and correlation of the fractions that are in the masks against those asked for."""
     from evaluation.volumes import biplane_lvef
+    from synthesis.conditions import ends
 
-    found, asked = biplane_lvef(_ends(clips, systole)), np.full(len(clips.subjects), np.nan)
+    found, asked = biplane_lvef(ends(clips, systole)), np.full(len(clips.subjects), np.nan)
     asked[clips.subject] = clips.lvef_percent
     known = np.isfinite(found)
     if known.sum() < 3:
@@ -93,8 +83,3 @@ def _obeyed(clips: Clips, systole: NDArray[np.int64]) -> dict[str, float | int]:
         "error_points": round(float(np.abs(found - asked)[known].mean()), 2),
         "correlation": round(float(np.corrcoef(found[known], asked[known])[0, 1]), 3),
     }
-
-
-def _ends(clips: Clips, systole: NDArray[np.int64]) -> Frames:
-    """Return end diastole and end systole of every clip."""
-    return moving.stills(clips, np.stack([np.zeros_like(systole), systole], 1), np.arange(2))

@@ -5,19 +5,17 @@ import dataclasses
 import numpy as np
 
 from cohorts.clips import stills
+from conf.schema import Classes
 from evaluation.volumes import biplane_lvef
-from server.stages.film import _ends, beats
 from server.stages.screen import MOMENTS, _unlike_each_other, _with_moments
+from synthesis.conditions import beats, ends
 from synthesis.shape import spread
 
-TOLD = {
-    "subjects": 8, "frames": 12, "lvef_percent": [20.0, 70.0],
-    "classes": {"names": ["A2C", "A4C", "PLAX", "PSAX"], "released": ["A2C", "A4C"]},
-}  # fmt: skip
+TOLD = {"frames": 12, "lvef_percent": (20.0, 70.0), "pictures": True}
 
 
 def test_a_beat_begins_at_end_diastole_and_shows_end_systole_itself():
-    clips, systole = beats(TOLD, seed=3, size=32)
+    clips, systole = beats(Classes(), 8, seed=3, size=32, **TOLD)
     assert clips.pixels.shape == (16, 12, 32, 32)
     rows = np.arange(16)
     cavity = (clips.masks == 1).sum((2, 3))
@@ -28,27 +26,39 @@ def test_a_beat_begins_at_end_diastole_and_shows_end_systole_itself():
 
 
 def test_both_views_of_one_heart_have_the_fraction_that_was_asked():
-    clips, systole = beats({**TOLD, "frames": 8}, seed=4, size=64)
+    clips, systole = beats(Classes(), 8, seed=4, size=64, **{**TOLD, "frames": 8})
     asked = spread(8, seed=4, lvef=(20.0, 70.0))
     assert np.array_equal(clips.lvef_percent, np.repeat(asked, 2))
-    found = biplane_lvef(_ends(clips, systole))
+    found = biplane_lvef(ends(clips, systole))
     assert np.abs(found - asked).mean() < 4
     assert np.corrcoef(found, asked)[0, 1] > 0.97
 
 
 def test_a_heart_does_not_depend_on_how_many_are_drawn():
-    few, _ = beats({**TOLD, "subjects": 2}, seed=3, size=32)
-    many, _ = beats(TOLD, seed=3, size=32)
+    few, _ = beats(Classes(), 2, seed=3, size=32, **TOLD)
+    many, _ = beats(Classes(), 8, seed=3, size=32, **TOLD)
+    rest, systole = beats(Classes(), 6, seed=3, size=32, first=2, **TOLD)
     assert np.array_equal(few.pixels, many.pixels[:4])
+    assert len(systole) == 12
+    for name in ("pixels", "masks", "phase", "lvef_percent", "heart_rate_bpm", "frame_rate_hz"):
+        assert np.array_equal(getattr(rest, name), getattr(many, name)[4:])
+    assert rest.subjects == many.subjects[2:]
+
+
+def test_without_pictures_the_same_hearts_are_asked_for():
+    shown, _ = beats(Classes(), 2, seed=3, size=32, **TOLD)
+    asked, _ = beats(Classes(), 2, seed=3, size=32, **{**TOLD, "pictures": False})
+    assert np.array_equal(asked.masks, shown.masks)
+    assert not asked.pixels.any()
 
 
 def test_screening_sees_a_twin_in_the_middle_of_a_beat():
-    clips, systole = beats(TOLD, seed=3, size=32)
+    clips, systole = beats(Classes(), 8, seed=3, size=32, **TOLD)
     copied = clips.pixels.copy()
     copied[4, 5:] = copied[0, 5:]  # the third heart's first view becomes the first's, but not where it begins
     twin = dataclasses.replace(clips, pixels=copied)
     told = {"similarity": 0.9999}
-    looked = _with_moments(_ends(twin, np.zeros_like(systole)), twin)
+    looked = _with_moments(ends(twin, np.zeros_like(systole)), twin)
     assert len(looked) == 16 * (2 + MOMENTS)
     kept = _unlike_each_other(looked, told)
     assert not kept[looked.subject == 2].all()
