@@ -157,11 +157,14 @@ def plan(
 @app.command()
 def sample(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.", file_okay=False)],
-    count: Annotated[int, typer.Option("--count", "-n", metavar="N", help="Images to draw; any number.", min=1)],
+    count: Annotated[
+        int, typer.Option("--count", "-n", metavar="N", help="Images or clips to draw; any number.", min=1)
+    ],
     folder: Annotated[
         Path | None, typer.Argument(metavar="[FOLDER]", help="A finished run, its release, or a bundle.")
     ] = None,
     prior: Annotated[bool, typer.Option("--prior", help="Draw from the public prior alone.")] = False,
+    moving: Annotated[bool, typer.Option("--moving", help="With --prior: clips of whole beats, not images.")] = False,
     seed: Annotated[int, typer.Option(metavar="S", help="Of shapes and noise.", min=0)] = 0,
     solver: Annotated[
         str | None, typer.Option(metavar="NAME", help="euler, midpoint, heun, or jump: the distilled student.")
@@ -173,15 +176,15 @@ def sample(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Draw images with their masks, as a release that is not certified. Drawing costs no privacy.
+    """Draw images with their masks, or clips, as a release that is not certified. Drawing costs no privacy.
 
-    Image k depends on the generator, the seed and k alone. The same command goes on where it was stopped.
+    Image or clip k depends on the generator, the seed and k alone. The same command goes on where it was stopped.
     """
     from pericard import sample as command
 
     asked = command.Asked(count=count, seed=seed, solver=solver, steps=steps, precision=precision)
     return until_stopped(
-        lambda: command.command(folder, asked, prior=prior, out=out, bundle=bundle, as_json=as_json),
+        lambda: command.command(folder, asked, prior=prior, moving=moving, out=out, bundle=bundle, as_json=as_json),
         f"stopped; what was drawn is kept. Give the same command to go on in {out}",
     )
 

@@ -1,4 +1,4 @@
-"""`pericard sample`: any number of images from the generator of a finished run, a bundle, or the public prior.
+"""`pericard sample`: any number of images or clips from the generator of a finished run, a bundle, or a public prior.
 
 ```
 DIR/
@@ -6,10 +6,14 @@ DIR/
 └── sampling.json   what was drawn, from what, how fast, and that nobody certified it
 ```
 
-Image k depends on the generator, the seed and k only. It is drawn in parts of whole subjects, so memory does not grow
-with the number; a part is kept as soon as it is whole, and the same command goes on where another was stopped.
+Where the generator draws hearts that move, what is counted are clips of one whole beat; the images are then the ends
+of each, and every view is a folder in the layout of EchoNet-Dynamic.
+
+Image or clip k depends on the generator, the seed and k only. They are drawn in parts of whole subjects, so memory does
+not grow with the number; a part is kept as soon as it is whole, and the same command goes on where another was stopped.
 """
 
+import hashlib
 import json
 import shutil
 import time
@@ -29,14 +33,18 @@ from pericard.sources import Source
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cohorts.clips import Clips
     from cohorts.frames import Frames
-    from synthesis.generator import Generator
 
 SUBJECTS_AT_ONCE = 256  # a part: one thousand images of two views at two phases
-REQUEST, PARTS, RECORD = "request.json", "parts", "sampling.json"
+HEARTS_AT_ONCE = 32  # a part: 64 clips of two views
+REQUEST, PARTS, RECORD, KEPT = "request.json", "parts", "sampling.json", ".safetensors"
 NOT_CERTIFIED = (
-    "Not certified. Nobody screened these images, measured what they are good for, or attacked them; "
-    "a certificate of the same run speaks of other images."
+    "Not certified. Nobody screened these pictures, measured what they are good for, or attacked them; "
+    "a certificate of the same run speaks of others."
 )
 
 
@@ -45,7 +53,7 @@ class Asked:
     """What the command line asks for.
 
     Attributes:
-        count: images.
+        count: images, or clips.
         seed: of shapes and noise.
         solver, steps, precision: instead of those in the generator's settings; `None` keeps them.
     """
@@ -57,13 +65,16 @@ class Asked:
     precision: str | None = "auto"
 
 
-def command(folder: Path | None, asked: Asked, *, prior: bool, out: Path, bundle: Path | None, as_json: bool) -> int:
+def command(
+    folder: Path | None, asked: Asked, *, prior: bool, moving: bool, out: Path, bundle: Path | None, as_json: bool
+) -> int:
     """Draw, write, and say what was drawn.
 
     Args:
         folder: of a finished run, of its release, or of a bundle; `None` with `prior`.
         asked: how many and how.
         prior: take the public prior alone.
+        moving: of the public priors, that of clips.
         out: folder of the results; new, empty, or of the same command that was stopped.
         bundle: also write the generator there, to be handed on.
         as_json: print one JSON document.
@@ -79,8 +90,10 @@ def command(folder: Path | None, asked: Asked, *, prior: bool, out: Path, bundle
 
     if (folder is None) != prior:
         raise click.UsageError("give the folder of a run or of a bundle, or --prior; not both")
+    if moving and not prior:
+        raise click.UsageError("--moving chooses among public priors; a run or a bundle draws what it was trained on")
     try:
-        source = sources.public() if folder is None else sources.found(folder)
+        source = sources.public(moving=moving) if folder is None else sources.found(folder)
         if bundle is not None:
             bundles.write(bundle, source.bundle, subjects=source.subjects)
         told = sources.changed(source.bundle, solver=asked.solver, steps=asked.steps, precision=asked.precision)
@@ -99,7 +112,7 @@ def command(folder: Path | None, asked: Asked, *, prior: bool, out: Path, bundle
         typer.echo(json.dumps(record, ensure_ascii=True))
         return Exit.PASS
     seconds = record["sampling_seconds"]
-    typer.echo(f"{out / 'release'}: {asked.count} images, {record['drawn']} of them drawn in {seconds:.1f} s")
+    typer.echo(f"{out / 'release'}: {asked.count} {_what(source)}, {record['drawn']} of them drawn in {seconds:.1f} s")
     typer.echo(f"  {record['privacy']}\n  {record['certified_because']}")
     return Exit.PASS
 
@@ -116,31 +129,28 @@ def sample(source: Source, asked: Asked, out: Path, *, quiet: bool) -> dict[str,
         return done
     making, parts = out / "release.partial", out / PARTS
     parts.mkdir(exist_ok=True)
-    generator, spent, drawn = cast("Generator", source.bundle.build()), 0.0, 0  # of stills: `sources` has looked
-    with _progress(asked.count, quiet=quiet) as show:
-        for number, first, subjects, conditions in _conditions(source, asked):
-            part = parts / f"{number:06d}.csv"
-            if not part.exists() and not (out / "release").exists():
+    generator: Any = source.bundle.build()  # of stills or of clips, as `source.moves`
+    spent, drawn = 0.0, 0
+    with _progress(asked.count, _what(source), quiet=quiet) as show:
+        for part in _parts(source, asked):
+            rows = parts / f"{part.number:06d}.csv"
+            if not rows.exists() and not (out / "release").exists():
+                conditions, systole = _conditions(source, asked, part)
                 begun = time.perf_counter()
-                pixels = generator.sample(conditions, seed=asked.seed, offset=first)
-                spent, drawn = spent + time.perf_counter() - begun, drawn + len(conditions)
-                rows = release.write_part(
-                    making,
-                    replace(conditions, pixels=pixels),
-                    of=source.classes.of,
-                    names=source.classes.names,
-                    first_frame=first,
-                    first_subject=subjects,
-                )
-                durable.write(part, rows)
-            show(first + len(conditions))
+                pixels = generator.sample(conditions, seed=asked.seed, offset=part.first)
+                spent, drawn = spent + time.perf_counter() - begun, drawn + part.n
+                durable.write(rows, _written(source, parts, making, part, replace(conditions, pixels=pixels), systole))
+            show(part.first + part.n)
     if not (out / "release").exists():
+        if source.moves:
+            key = hashlib.sha256(f"{request['generator']}/{asked.seed}".encode()).digest()
+            release.write_films(making, lambda: _clips(source, asked, parts), key)
         release.seal(making, (path.read_bytes() for path in sorted(parts.glob("*.csv"))), of=source.classes.of)
         making.rename(out / "release")
     record = _record(source, asked, request) | {
         "drawn": drawn,
         "sampling_seconds": spent,
-        "images_per_second": drawn / spent if spent else None,
+        f"{_what(source)}_per_second": drawn / spent if spent else None,
     }
     durable.write(out / RECORD, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
     shutil.rmtree(parts)
@@ -172,17 +182,75 @@ def _record(source: Source, asked: Asked, request: Mapping[str, Any]) -> dict[st
     }
 
 
-def _conditions(source: Source, asked: Asked) -> Iterator[tuple[int, int, int, "Frames"]]:
-    """Yield each part's number, first frame, first subject, and shapes from the public prior."""
-    from synthesis.conditions import conditions
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Images or clips `first` to `first + n` of the subjects `subjects` to `subjects + whole`."""
 
-    frames_each = 2 * (len(source.classes.released) if source.classes.of == "view" else 1)
-    at_once = SUBJECTS_AT_ONCE
-    for number, first in enumerate(range(0, asked.count, at_once * frames_each)):
-        subjects = number * at_once
-        n = min(at_once, -(-(asked.count - first) // frames_each))
-        shapes = conditions(source.classes, n, seed=asked.seed, size=source.bundle.size, first=subjects)
-        yield number, first, subjects, _leading(shapes, asked.count - first)
+    number: int
+    first: int
+    n: int
+    subjects: int
+    whole: int
+
+
+def _parts(source: Source, asked: Asked) -> Iterator[_Part]:
+    views = len(source.classes.released) if source.classes.of == "view" else 1
+    each, at_once = (views, HEARTS_AT_ONCE) if source.moves else (2 * views, SUBJECTS_AT_ONCE)
+    for number, first in enumerate(range(0, asked.count, at_once * each)):
+        n = min(at_once * each, asked.count - first)
+        yield _Part(number, first, n, number * at_once, -(-n // each))
+
+
+def _conditions(source: Source, asked: Asked, part: _Part) -> "tuple[Clips, NDArray[np.int64]] | tuple[Frames, None]":
+    """Return what is asked for in a part: shapes from the public prior; of clips also when each is at end systole."""
+    import numpy as np
+
+    from synthesis.conditions import beats, conditions
+
+    told: dict[str, Any] = {"seed": asked.seed, "size": source.bundle.size, "first": part.subjects}
+    if not source.moves:
+        return _leading(conditions(source.classes, part.whole, **told), part.n), None
+    frames, lvef = source.beat
+    clips, systole = beats(source.classes, part.whole, frames=frames, lvef_percent=lvef, **told)
+    return clips.rows(np.arange(part.n)), systole[: part.n]
+
+
+def _written(
+    source: Source,
+    parts: Path,
+    making: Path,
+    part: _Part,
+    drawn: "Clips | Frames",
+    systole: "NDArray[np.int64] | None",
+) -> bytes:
+    """Write what was drawn of a part, and return its rows of the table; clips are kept until all are there."""
+    from cohorts import clips as films
+    from synthesis import release
+    from synthesis.conditions import ends
+
+    if systole is not None:
+        films.write(parts / f"{part.number:06d}{KEPT}", cast("Clips", drawn))
+        drawn = ends(cast("Clips", drawn), systole)
+    return release.write_part(
+        making,
+        cast("Frames", drawn),
+        of=source.classes.of,
+        names=source.classes.names,
+        first_frame=part.first * (2 if source.moves else 1),
+        first_subject=part.subjects,
+    )
+
+
+def _clips(source: Source, asked: Asked, parts: Path) -> "Iterator[tuple[int, Clips]]":
+    """Yield the number of each part's first heart and its clips, read one part at a time."""
+    from cohorts import clips as films
+
+    for part in _parts(source, asked):
+        yield part.subjects, films.read(parts / f"{part.number:06d}{KEPT}")
+
+
+def _what(source: Source) -> str:
+    return "clips" if source.moves else "images"
 
 
 def _leading(frames: "Frames", n: int) -> "Frames":
@@ -209,7 +277,7 @@ def _claim(out: Path, request: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _progress(total: int, *, quiet: bool) -> "Iterator[Callable[[int], None]]":
+def _progress(total: int, what: str, *, quiet: bool) -> "Iterator[Callable[[int], None]]":
     if quiet:
         yield lambda done: None
         return
@@ -217,5 +285,5 @@ def _progress(total: int, *, quiet: bool) -> "Iterator[Callable[[int], None]]":
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as bars:
-        task = bars.add_task("images", total=total)
+        task = bars.add_task(what, total=total)
         yield lambda done: bars.update(task, completed=done)

@@ -1,11 +1,11 @@
-"""Where `pericard sample` takes a generator from: a finished run, a bundle, or the public prior."""
+"""Where `pericard sample` takes a generator from, of pictures or of clips: a finished run, a bundle, a public prior."""
 
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conf.schema import Classes
+from conf.schema import Classes, Release
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,24 +27,41 @@ class Source:
         """What is drawn."""
         return Classes(**self.bundle.classes)
 
+    @property
+    def moves(self) -> bool:
+        """Whether it draws clips."""
+        return self.bundle.kind == "clip_generator"
 
-def public() -> Source:
-    """Return the public prior as it is installed."""
+    @property
+    def beat(self) -> tuple[int, tuple[float, float]]:
+        """How many frames a clip has, and the range of ejection fractions in percent; a run's usual where unsaid."""
+        usual = Release()
+        told = self.bundle.beat or {"frames": usual.frames, "lvef_percent": usual.lvef_percent}
+        low, high = told["lvef_percent"]
+        return told["frames"], (low, high)
+
+
+def public(*, moving: bool) -> Source:
+    """Return the public prior, of pictures or of clips, as it is installed."""
     from synthesis import bundle as bundles
     from synthesis.generators.latent_flow import SIZE, LatentFlow
+    from synthesis.generators.latent_video_flow import LatentVideoFlow
 
-    config = asdict(LatentFlow())
+    video = LatentVideoFlow()
+    kind, name = ("clip_generator", "latent_video_flow") if moving else ("generator", "latent_flow")
+    config, size = (asdict(video), video.size) if moving else (asdict(LatentFlow()), SIZE)
     bundle = bundles.Bundle(
-        generator="latent_flow",
+        kind=kind,
+        generator=name,
         config=config,
         weights={},
         seed=0,
         classes=asdict(Classes()),
-        size=SIZE,
+        size=size,
         plan=None,
         epsilon=None,
         delta=None,
-        priors=bundles.stood_on("generator", "latent_flow", config),
+        priors=bundles.stood_on(kind, name, config),
     )
     return Source(bundle=bundle, subjects=())
 
@@ -54,10 +71,7 @@ def found(folder: Path) -> Source:
     from synthesis import bundle as bundles
 
     if (folder / bundles.RECORD).is_file():
-        bundle = bundles.read(folder)
-        if bundle.kind != "generator":
-            raise ValueError(f"{folder} holds a {bundle.kind} of hearts that move; pericard sample draws stills")
-        return Source(bundle=bundle, subjects=())
+        return Source(bundle=bundles.read(folder), subjects=())
     for run in (folder, folder.resolve().parent):
         if (run / "campaign" / "campaign.json").is_file():
             return _of_run(run)
@@ -72,17 +86,17 @@ def _of_run(out: Path) -> Source:
 
     campaign = resumed(out)
     stages = {stage.name: stage for stage in campaign.stages} if campaign is not None else {}
-    drawing = next((stage.settings for stage in stages.values() if stage.do == "sample"), None)
-    if any(stage.do == "film" for stage in stages.values()):
-        raise ValueError(f"{out} holds a run of hearts that move, which pericard sample does not draw: it draws stills")
-    if campaign is None or drawing is None:
+    stage = next((stage for stage in stages.values() if stage.do in {"sample", "film"}), None)
+    if campaign is None or stage is None:
         raise ValueError(f"{out} holds a run that draws nothing")
+    kind, drawing = "clip_generator" if stage.do == "film" else "generator", stage.settings
     trained = finished_stage(out, drawing["trained"])
     plan = stages[drawing["trained"]].settings["plan"]
     costs = next((stage.settings["epsilon"] for stage in stages.values() if stage.do == "certify"), None)
     sites = json.loads((finished_stage(out, "reserve") / "sites.json").read_text(encoding="utf-8"))
     sizes = [site["public_subjects"] for site in sites.values()]
     bundle = bundles.Bundle(
+        kind=kind,
         generator=drawing["name"],
         config=drawing["config"],
         weights=arrays.read(trained / WEIGHTS),
@@ -92,7 +106,8 @@ def _of_run(out: Path) -> Source:
         plan=plan,
         epsilon=costs if plan is not None else None,
         delta=campaign.delta if plan is not None else None,
-        priors=bundles.stood_on("generator", drawing["name"], drawing["config"]),
+        priors=bundles.stood_on(kind, drawing["name"], drawing["config"]),
+        beat={name: drawing[name] for name in ("frames", "lvef_percent")} if stage.do == "film" else None,
     )
     half = [size // 2 for size in sizes]  # members are half of a site
     return Source(bundle=bundle, subjects={*sizes, *half, sum(sizes), sum(half)})

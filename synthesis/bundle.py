@@ -58,6 +58,7 @@ class Bundle:
         plan: the DP plan that its training charged, as JSON; `None`: no ε holds.
         epsilon, delta: what the whole run cost a subject at most; `None` without a plan.
         priors: public priors it stands on, by name, and their digests.
+        beat: of moving hearts, what its run asks of each: `frames` of a beat, and the range `lvef_percent`.
     """
 
     kind: str = "generator"
@@ -71,6 +72,7 @@ class Bundle:
     epsilon: float | None
     delta: float | None
     priors: Mapping[str, str]
+    beat: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -84,6 +86,8 @@ class Bundle:
     def record(self) -> dict[str, Any]:
         """All but the weights, and their digest in their place."""
         plain = {name: getattr(self, name) for name in self.__slots__ if name != "weights"}
+        if self.beat is None:  # as bundles were before hearts moved
+            del plain["beat"]
         return {"schema": SCHEMA, **plain, "weights": arrays.digest(self.weights)}
 
     @property

@@ -23,7 +23,7 @@ import io
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def write(
     shutil.rmtree(making, ignore_errors=True)
     rows = write_part(making, frames, of=of, names=names)
     if clips is not None:
-        _write_films(making, clips)
+        write_films(making, lambda: [(0, clips)], hashlib.sha256(clips.pixels.tobytes()).digest())
     manifest = seal(making, [rows], of=of)
     if not folder.exists():
         making.rename(folder)
@@ -113,17 +113,29 @@ def write_part(
     return _csv(_rows(frames, of, names, first_frame, first_subject))
 
 
-def _write_films(making: Path, clips: Clips) -> None:
-    """Write each view of `clips` as a folder in the layout of EchoNet-Dynamic; splits are by subject, in all alike."""
-    key = hashlib.sha256(clips.pixels.tobytes()).digest()
-    for view in np.unique(clips.view):
+def write_films(making: Path, parts: Callable[[], Iterable[tuple[int, Clips]]], key: bytes) -> None:
+    """Write each view of the clips as a folder in the layout of EchoNet-Dynamic, anew where it was begun.
+
+    Args:
+        making: folder of the unfinished release.
+        parts: yields, from the beginning at each call, the number of a part's first subject and its clips; the first
+            part has every view. One part is held at a time.
+        key: decides with a subject's name alone on its split, the same in all views.
+    """
+    _, first = next(iter(parts()))
+    for view in np.unique(first.view):
         folder = making / VIEWS[view].value
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        takes = [_take(clips, int(row)) for row in np.flatnonzero(clips.view == view)]
+        takes = (
+            _take(clips, int(row), subjects)
+            for subjects, clips in parts()
+            for row in np.flatnonzero(clips.view == view)
+        )
         echonet_dynamic.write(folder, takes, key, view=VIEWS[view])
 
 
-def _take(clips: Clips, row: int) -> Take:
+def _take(clips: Clips, row: int, first_subject: int) -> Take:
     length = int(clips.length[row])
     pixels, masks, lvef = clips.pixels[row, :length], clips.masks[row, :length], float(clips.lvef_percent[row])
     size = (masks == CAVITY).sum((1, 2))
@@ -136,7 +148,9 @@ def _take(clips: Clips, row: int) -> Take:
         frame_seconds=60 / float(clips.heart_rate_bpm[row]) / length,
     )
     known = None if np.isnan(lvef) else lvef
-    return Take(subject=_name(int(clips.subject[row])), study="1", lvef_percent=known, load=lambda: clip)
+    return Take(
+        subject=_name(first_subject + int(clips.subject[row])), study="1", lvef_percent=known, load=lambda: clip
+    )
 
 
 def seal(making: Path, parts: Iterable[bytes], *, of: str = "view") -> Manifest:

@@ -82,6 +82,8 @@ class LatentVideoFlow:
             raise ValueError(f"size={self.size} must be a multiple of {2 * FACTOR}")
         if set(self.pattern) - set("VI") or len(self.pattern) not in (0, self.sample_steps):
             raise ValueError(f"pattern={self.pattern!r} must be sample_steps={self.sample_steps} times V or I")
+        if self.sample_solver not in flow.SOLVERS:
+            raise ValueError(f"sample_solver={self.sample_solver!r} must be one of {', '.join(flow.SOLVERS)}")
         if self.phases < 2:
             raise ValueError(f"phases={self.phases} must be at least 2")
         if self.harmonics < 0:

@@ -93,6 +93,7 @@ def test_a_task_of_clips_is_refused_where_nothing_moves(tmp_path, capsys):
     assert "draws nothing that moves" in capsys.readouterr().err
 
 
-def test_a_run_of_moving_hearts_is_no_source_of_stills(simulated, tmp_path, capsys):
-    assert run(["sample", str(simulated), "--count", "2", "--out", str(tmp_path / "more")]) == Exit.USAGE
-    assert "hearts that move" in capsys.readouterr().err
+def test_more_clips_are_drawn_from_the_run(simulated, tmp_path):
+    assert run(["sample", str(simulated), "--count", "3", "--out", str(tmp_path / "more"), "--json"]) == Exit.PASS
+    videos = sorted((tmp_path / "more" / "release").rglob("*.avi"))
+    assert [path.parts[-3] for path in videos] == ["A2C", "A2C", "A4C"]

@@ -143,17 +143,6 @@ def test_a_bundle_draws_what_its_run_draws(finished, tmp_path):
     assert _files(tmp_path / "a") == _files(tmp_path / "b")
 
 
-def test_a_bundle_of_hearts_that_move_is_refused_by_name(finished, tmp_path, capsys):
-    moving = bundles.Bundle(
-        kind="clip_generator", generator="latent_video_flow",
-        config={"prior": False, "width": 16, "depth": 1, "heads": 2},
-        weights={}, seed=0, classes=CLASSES, size=64, plan=None, epsilon=None, delta=None, priors={},
-    )  # fmt: skip
-    bundles.write(tmp_path / "moving", moving, subjects=[])
-    assert _sample(tmp_path / "moving", "--count", 1, "--out", tmp_path / "x") == Exit.USAGE
-    assert "clip_generator of hearts that move" in " ".join(capsys.readouterr().err.split())
-
-
 def test_a_changed_bundle_is_an_integrity_error(finished, tmp_path):
     assert _sample(finished, "-n", 1, "-o", tmp_path / "a", "--bundle", tmp_path / "bundle", "--json") == Exit.PASS
     arrays.write(tmp_path / "bundle" / bundles.WEIGHTS, {**WEIGHTS, "site.weight": np.zeros((1, 32), np.float32)})
@@ -195,6 +184,7 @@ def test_the_public_student_is_named_by_its_digest_where_it_draws(tmp_path):
         (("--solver", "rk45"), "sample_solver='rk45'"),
         (("--precision", "fp8"), "precision='fp8'"),
         (("--prior",), "not both"),
+        (("--moving",), "--moving chooses among public priors"),
     ],
 )
 def test_a_mistake_is_one_line(finished, tmp_path, capsys, more, said):
