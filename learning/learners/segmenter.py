@@ -62,21 +62,11 @@ class SegmenterLearner:
         self.module: nn.Module = UNet(config.width, config.depth)
 
     def losses(self, frames: Frames, rows: NDArray[np.int64], *, generator: torch.Generator) -> Tensor:
-        """Return cross entropy plus one minus the mean Dice of each row; unlabelled pixels are worth nothing."""
+        """Return the `disagreement` of each row with its mask, on a picture that is moved and varied."""
         x, masks = place(
             to_signal(torch.from_numpy(frames.pixels[rows])), torch.from_numpy(frames.masks[rows]), generator=generator
         )
-        logits = self.module(appearance(x, generator=generator))
-        known = masks != UNLABELLED
-        target = torch.where(known, masks, torch.zeros_like(masks)).long()
-        entropy = F.cross_entropy(logits, target, reduction="none")
-        entropy = (entropy * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
-        shown = logits.softmax(1) * known.unsqueeze(1)
-        wanted = F.one_hot(target, STRUCTURE_CLASSES).movedim(-1, 1) * known.unsqueeze(1)
-        overlap = 2 * (shown * wanted).flatten(2).sum(2)
-        dice = (overlap + 1) / (shown.flatten(2).sum(2) + wanted.flatten(2).sum(2) + 1)
-        loss: Tensor = entropy + 1 - dice[:, 1:].mean(1)
-        return loss
+        return disagreement(self.module(appearance(x, generator=generator)), masks)
 
     @torch.inference_mode()
     def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -87,3 +77,22 @@ class SegmenterLearner:
             for i in range(0, len(pixels), 256)
         ]
         return np.concatenate(parts) if parts else np.zeros_like(pixels)
+
+
+def disagreement(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return cross entropy plus one minus the mean Dice of each row, `(n,)`.
+
+    Args:
+        logits: `(n, 4, h, w)`.
+        masks: uint8, `(n, h, w)`; unlabelled pixels are worth nothing.
+    """
+    known = masks != UNLABELLED
+    target = torch.where(known, masks, torch.zeros_like(masks)).long()
+    entropy = F.cross_entropy(logits, target, reduction="none")
+    entropy = (entropy * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+    shown = logits.softmax(1) * known.unsqueeze(1)
+    wanted = F.one_hot(target, STRUCTURE_CLASSES).movedim(-1, 1) * known.unsqueeze(1)
+    overlap = 2 * (shown * wanted).flatten(2).sum(2)
+    dice = (overlap + 1) / (shown.flatten(2).sum(2) + wanted.flatten(2).sum(2) + 1)
+    loss: Tensor = entropy + 1 - dice[:, 1:].mean(1)
+    return loss
