@@ -1,62 +1,54 @@
 """Do drawn hearts have what was asked of them: ejection fraction, structures, view?
 
 Shapes of simulated people with ejection fractions from 15 to 75 percent are requests. Each is answered once. What was
-drawn is measured as if nobody knew the request: a segmenter, taught by other phantoms, outlines the pictures, disks in
-two planes (`evaluation.volumes`) give the ejection fraction of each end-diastolic and end-systolic pair, the public
-classifier names the view. The phantom's own pictures of the very same requests stand first: what they miss, the
-instrument misses. KID x 1000 (`benchmarks.sampling`) says how far pictures lie from those of other simulated people, so
-that nobody obeys at the price of looking like nothing.
+drawn is measured as if nobody knew the request: `benchmarks.instrument`, a segmenter taught by other phantoms, outlines
+the pictures, disks in two planes (`evaluation.volumes`) give the ejection fraction of each end-diastolic and
+end-systolic pair, the public classifier names the view. The phantom's own pictures of the very same requests stand
+first: what they miss, the instrument misses. KID x 1000 (`benchmarks.sampling`) says how far pictures lie from those of
+other simulated people, so that nobody obeys at the price of looking like nothing.
 
-python -m benchmarks.obedience [--write] [--hearts N] [--kept FOLDER]
+python -m benchmarks.obedience [--write] [--hearts N]
 """
 
 import argparse
 import dataclasses
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import results
+from benchmarks import instrument, results
 from benchmarks.sampling import kid
 from cohorts.frames import VIEWS, Frames
 from cohorts.phantom import simulate
 from evaluation.volumes import biplane_lvef
 from learning import arrays
 from learning.blocks import to_signal
-from learning.learner import fit
-from learning.learners.segmenter import Segmenter, SegmenterLearner
 from learning.learners.view_classifier import ViewClassifier, ViewLearner
 from synthesis import priors, shape
 from synthesis.generators.latent_flow import JUMP, LatentFlow
 
-SEED, TAUGHT, N_DRAWS = 907, 902, 1  # TAUGHT is the seed of the people who taught the segmenter
-TAUGHT_BY, STEPS = 1500, 3500
+SEED, N_DRAWS = 907, 1
+CALIBRATION = SEED + 2  # seed of the people whom no request shows
 ARMS = {
     "Heun, 8 steps": LatentFlow(),
-    **{f"student, {n} jump{'s' if n > 1 else ''}": LatentFlow(sample_solver=JUMP, sample_steps=n) for n in (4, 2, 1)},
+    "Heun, 8 steps, view guidance 2": LatentFlow(view_guidance=2.0),
+    "student, 2 jumps": LatentFlow(sample_solver=JUMP, sample_steps=2),
 }
 IMAGE_HEAD = ("drawn by", "r", "MAE, points", "bias, points", "hearts", "IoU cavity", "myocardium", "atrium",
-              "view as asked", "KID x 1000")  # fmt: skip
-ABOUT = f"n_draws: {N_DRAWS}. Every request is answered once, and every answer is counted."
+              "KID x 1000")  # fmt: skip
+ABOUT = (
+    f"n_draws: {N_DRAWS}. Every request is answered once, and every answer is counted. Fractions are calibrated by a "
+    "line on phantoms of other people. Aims: r ≥ 0.95 and MAE ≤ 5 points of pairs of pictures, IoU ≥ 0.8 of each "
+    "structure, view as asked ≥ 0.97; *missed* stands where an aim was missed. Of films see the section Moving hearts."
+)
+AIMS: dict[str, Callable[[float], bool]] = {
+    "r": lambda v: v >= 0.95, "MAE, points": lambda v: v <= 5,
+    **dict.fromkeys(("IoU cavity", "myocardium", "atrium"), lambda v: v >= 0.8),
+    **dict.fromkeys((*VIEWS, "all"), lambda v: v >= 0.97),
+}  # fmt: skip
 Picture = NDArray[np.uint8]
-
-
-def instrument(*, people: int = TAUGHT_BY, steps: int = STEPS, kept: Path | None = None) -> SegmenterLearner:
-    """Return a segmenter taught by phantoms of all ejection fractions, read from the folder `kept` if it is there."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        learner = Segmenter(width=24).build()
-    path = None if kept is None else kept / f"instrument-{people}-{steps}.safetensors"
-    if path is not None and path.exists():
-        arrays.load_state(learner.module, arrays.read(path))
-        return learner
-    taught_by = shape.stills(shape.spread(people, seed=TAUGHT), seed=TAUGHT)
-    fit(learner, taught_by, steps=steps, batch_size=16, learning_rate=3e-3, seed=0)
-    if path is not None:
-        arrays.write(path, arrays.state(learner.module))
-    return learner
 
 
 def judge_of_views() -> ViewLearner:
@@ -69,14 +61,6 @@ def judge_of_views() -> ViewLearner:
 def drawn(config: LatentFlow, wanted: Frames) -> Picture:
     """Answer every request once."""
     return config.build().sample(wanted, seed=SEED)
-
-
-def agreement(found: NDArray[np.float64], asked: NDArray[np.float64]) -> tuple[float, float, float, int]:
-    """Return r, mean absolute error and bias in points, and of how many hearts an ejection fraction was found."""
-    known = np.isfinite(found)
-    off = found[known] - asked[known]
-    r = float(np.corrcoef(found[known], asked[known])[0, 1])
-    return r, float(np.abs(off).mean()), float(off.mean()), int(known.sum())
 
 
 def overlaps(found: Picture, asked: Picture) -> list[float]:
@@ -96,42 +80,69 @@ def features(views: ViewLearner, pixels: Picture) -> NDArray[np.float64]:
     return torch.nn.Sequential(*body)(to_signal(torch.from_numpy(pixels))).double().numpy()
 
 
+def calibration(people: int) -> NDArray[np.float64]:
+    """Return slope and intercept of the true fraction on the measured one, over pairs of pictures of phantoms."""
+    known = shape.stills(shape.spread(people, seed=CALIBRATION), seed=CALIBRATION)
+    found = biplane_lvef(dataclasses.replace(known, masks=instrument.segmenter().predict(known.pixels)))
+    seen = np.isfinite(found)
+    line: NDArray[np.float64] = np.polyfit(found[seen], _fractions(known)[seen], 1)
+    return line
+
+
 def row(
-    pixels: Picture, wanted: Frames, segmenter: SegmenterLearner, views: ViewLearner, others: NDArray[np.float64]
+    pixels: Picture, wanted: Frames, line: NDArray[np.float64], views: ViewLearner, others: NDArray[np.float64]
 ) -> list[object]:
-    """Measure what was drawn against what was wanted."""
-    masks = segmenter.predict(pixels)
-    lvef = biplane_lvef(dataclasses.replace(wanted, masks=masks))
-    asked = wanted.lvef_percent[np.searchsorted(wanted.subject, np.arange(len(wanted.subjects)))].astype(np.float64)
-    seen = views.predict(pixels).argmax(1)
-    by_view = [f"{(seen == v)[wanted.view == v].mean():.3f} {VIEWS[v]}" for v in np.unique(wanted.view)]
-    return [*agreement(lvef, asked), *overlaps(masks, wanted.masks), ", ".join(by_view),
-            f"{kid(features(views, pixels), others)[0]:.1f}"]  # fmt: skip
+    """Measure apical pictures against what was wanted."""
+    masks = instrument.segmenter().predict(pixels)
+    lvef = np.polyval(line, biplane_lvef(dataclasses.replace(wanted, masks=masks)))
+    drawn_kid = f"{kid(features(views, pixels), others)[0]:.1f}"
+    return [*instrument.agreement(lvef, _fractions(wanted)), *overlaps(masks, wanted.masks), drawn_kid]
 
 
-def images(hearts: int, segmenter: SegmenterLearner) -> str:
-    """Return the table of images."""
-    views = judge_of_views()
+def named(pixels: Picture, wanted: Frames, views: ViewLearner) -> list[object]:
+    """Return which share of the pictures of each view, and of all, is classified as asked."""
+    right = views.predict(pixels).argmax(1) == wanted.view
+    return [*(float(right[wanted.view == v].mean()) for v in range(len(VIEWS))), float(right.mean())]
+
+
+def _fractions(wanted: Frames) -> NDArray[np.float64]:
+    first = np.searchsorted(wanted.subject, np.arange(len(wanted.subjects)))
+    return wanted.lvef_percent[first].astype(np.float64)
+
+
+def _judged(head: Sequence[str], cells: Sequence[object]) -> list[object]:
+    return [
+        f"{cell:.4g} *missed*" if isinstance(cell, float) and name in AIMS and not AIMS[name](cell) else cell
+        for name, cell in zip(head, cells, strict=True)
+    ]
+
+
+def images(hearts: int) -> str:
+    """Return the tables of images."""
+    views, line = judge_of_views(), calibration(hearts)
     wanted = shape.stills(shape.spread(hearts, seed=SEED), seed=SEED)
+    some = shape.stills(shape.spread(hearts // 2, seed=SEED + 1), seed=SEED + 1, views=VIEWS)
     others = features(views, simulate.stills(hearts, seed=SEED + 3).pixels)
-    unseen = biplane_lvef(wanted)
-    known = agreement(unseen, wanted.lvef_percent[:: len(wanted) // hearts].astype(np.float64))
-    rows: list[list[object]] = [["masks that were asked, no picture", *known, "", "", "", "", ""]]
-    rows.append(["phantoms of the same requests", *row(wanted.pixels, wanted, segmenter, views, others)])
+    known = instrument.agreement(biplane_lvef(wanted), _fractions(wanted))
+    measured: list[list[object]] = [["masks that were asked, no picture", *known, "", "", "", ""]]
+    measured.append(["phantoms of the same requests", *row(wanted.pixels, wanted, line, views, others)])
+    seen: list[list[object]] = [["phantoms of the same requests", *named(some.pixels, some, views)]]
     for name, config in ARMS.items():
-        rows.append([name, *row(drawn(config, wanted), wanted, segmenter, views, others)])
-        print(rows[-1], flush=True)
-    return results.table(IMAGE_HEAD, rows)
+        measured.append([name, *row(drawn(config, wanted), wanted, line, views, others)])
+        seen.append([name, *named(drawn(config, some), some, views)])
+        print(measured[-1], seen[-1], flush=True)
+    view_head = ("drawn by", *VIEWS, "all")
+    tables = ((IMAGE_HEAD, measured), (view_head, seen))
+    return "\n\n".join(results.table(head, [_judged(head, r) for r in rows]) for head, rows in tables)
 
 
 def main() -> None:
     """Measure, and print or write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--hearts", type=int, default=300)
-    parser.add_argument("--kept", type=Path, help="folder that keeps the instrument between runs")
+    parser.add_argument("--hearts", type=int, default=150)
     told = parser.parse_args()
-    text = f"{ABOUT}\n\n{images(told.hearts, instrument(kept=told.kept))}"
+    text = f"{ABOUT}\n\n{images(told.hearts)}"
     if told.write:
         results.write("Obedience", "python -m benchmarks.obedience --write", text)
     else:
