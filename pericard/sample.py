@@ -137,7 +137,7 @@ def sample(source: Source, asked: Asked, out: Path, *, quiet: bool) -> dict[str,
             if not rows.exists() and not (out / "release").exists():
                 conditions, systole = _conditions(source, asked, part)
                 begun = time.perf_counter()
-                pixels = generator.sample(conditions, seed=asked.seed, offset=part.first)
+                pixels = generator.sample(conditions, seed=asked.seed, offset=part.first, **_pairs(source))
                 spent, drawn = spent + time.perf_counter() - begun, drawn + part.n
                 durable.write(rows, _written(source, parts, making, part, replace(conditions, pixels=pixels), systole))
             show(part.first + part.n)
@@ -155,6 +155,13 @@ def sample(source: Source, asked: Asked, out: Path, *, quiet: bool) -> dict[str,
     durable.write(out / RECORD, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
     shutil.rmtree(parts)
     return record
+
+
+def _pairs(source: Source) -> dict[str, int]:
+    """Return what tells a generator of stills which of them show one heart."""
+    from synthesis.conditions import pictures_of_one_heart
+
+    return {} if source.moves else {"of_one_heart": pictures_of_one_heart(source.classes)}
 
 
 def _record(source: Source, asked: Asked, request: Mapping[str, Any]) -> dict[str, Any]:

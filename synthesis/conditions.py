@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohorts.clips import Clips, films, stills
-from cohorts.frames import VIEWS, Frames
+from cohorts.frames import PHASES, VIEWS, Frames
 from cohorts.phantom import motion, simulate
 from cohorts.study import UNLABELLED
 from conf.schema import Classes
@@ -59,6 +59,11 @@ def conditions(
         phase=np.full_like(hearts.phase, -1),
         lvef_percent=np.full_like(hearts.lvef_percent, np.nan),
     )
+
+
+def pictures_of_one_heart(classes: Classes) -> int:
+    """Return how many rows of `conditions`, side by side, show one heart in one plane: ED and ES, or each alone."""
+    return len(PHASES) if classes.of == "view" else 1
 
 
 def beats(

@@ -16,10 +16,11 @@ from learning.learner import Learner
 class Generator(Learner, Protocol):
     """A learner with a sampler."""
 
-    def sample(self, conditions: Frames, *, seed: int, offset: int = 0) -> NDArray[np.uint8]:
+    def sample(self, conditions: Frames, *, seed: int, offset: int = 0, of_one_heart: int = 1) -> NDArray[np.uint8]:
         """Draw one image per row of `conditions` (their masks, views and phases; never their pixels).
 
-        Law: image k depends on row k, `seed` and `offset` + k only, not on how many are drawn together.
+        Law: image k depends on row k, `seed` and `offset` + k only, not on how many are drawn together. So many rows
+        side by side as are `of_one_heart` begin with the same noise: 2 where ED and ES of one heart alternate.
 
         Returns:
             uint8, `(len(conditions), size, size)`.

@@ -37,6 +37,7 @@ CANDIDATES, PHANTOMS = "candidates.safetensors", "phantoms.safetensors"
 def run(state: State) -> None:
     """Draw all candidates; candidate k depends on the seed and k alone."""
     from synthesis.conditions import conditions as asked_for
+    from synthesis.conditions import pictures_of_one_heart
     from synthesis.generators import GENERATORS
 
     told: dict[str, Any] = dict(state.stage.settings)
@@ -53,6 +54,7 @@ def run(state: State) -> None:
     pixels = generator.sample(
         conditions,
         seed=state.campaign.seed,
+        of_one_heart=pictures_of_one_heart(Classes(**told["classes"])),
         progress=lambda k, n: state.tell(k / n, f"{k} of {n} frames"),
     )
     table.write(state.folder / PHANTOMS, phantoms)

@@ -212,6 +212,7 @@ class SemanticDiffusionGenerator:
         seed: int,
         offset: int = 0,
         batch_size: int = 64,
+        of_one_heart: int = 1,
         progress: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.uint8]:
         """Draw one image per row of `conditions`, uint8 `(n, size, size)`.
@@ -224,6 +225,7 @@ class SemanticDiffusionGenerator:
             seed: names the noise.
             offset: number of the first image, so that many can be drawn in parts.
             batch_size: images at once; bounds the memory.
+            of_one_heart: how many rows, side by side, begin with the same noise: 2 where ED and ES alternate.
             progress: called with (images drawn, images in all).
 
         Raises:
@@ -236,16 +238,16 @@ class SemanticDiffusionGenerator:
             rows = np.arange(start, min(start + batch_size, len(conditions)))
             filled = np.resize(rows, batch_size)
             with computing_in(self.config.precision):
-                images.append(self._draw(conditions, filled, seed, filled + offset)[: len(rows)])
+                images.append(self._draw(conditions, filled, seed, filled + offset, of_one_heart)[: len(rows)])
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(conditions))
         return np.concatenate(images) if images else np.zeros((0, self.config.size, self.config.size), np.uint8)
 
     def _draw(
-        self, conditions: Frames, rows: NDArray[np.int64], seed: int, numbers: NDArray[np.int64]
+        self, conditions: Frames, rows: NDArray[np.int64], seed: int, numbers: NDArray[np.int64], of_one_heart: int
     ) -> NDArray[np.uint8]:
         size = self.config.size // self.space.factor
-        streams = [np.random.default_rng([seed, int(k)]) for k in numbers]
+        streams = [np.random.default_rng([seed, int(k - k % of_one_heart)]) for k in numbers]
 
         def fresh(shape: tuple[int, int, int] = (self.space.channels, size, size)) -> Tensor:
             return torch.from_numpy(np.stack([stream.standard_normal(shape, np.float32) for stream in streams]))

@@ -141,7 +141,7 @@ def test_a_reply_that_cannot_be_used_is_refused(spoil: Callable[[Any], Any], why
 def _told(*overrides: str) -> list[dict[str, Any]]:
     known = groups()
     experiment, _ = compose(["experiment=smoke", *overrides], groups=known)
-    resolved: dict[str, Any] = {g: {"any": {}} for g in ("generator", "views", "segmentation", "recognition")}
+    resolved: dict[str, Any] = {g: {"any": {}} for g in ("views", "segmentation", "recognition", "ejection")}
     resolved["generator"] = {"latent_flow": {}}
     made = plan.campaign(experiment, run="run-1", out="/out", resolved=resolved)
     return [dict(stage.settings) for stage in made.stages if stage.do == "train"]
