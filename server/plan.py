@@ -136,7 +136,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
             "segmentation", names["segmentation"], experiment.segmentation, of_reference, segmenter, assess
         ),
         "recognition": utility_stage(
-            "recognition", names["recognition"], experiment.recognition, VIEWS, view_part, assess
+            "recognition", names["recognition"], _begun_alike(experiment, view_part), VIEWS, view_part, assess
         ),
         EJECTION: utility_stage(
             EJECTION, names[EJECTION], {**plain(experiment.ejection), **of_clips}, "", {}, assess, **of_clips
@@ -195,6 +195,12 @@ def films(experiment: Experiment, generator: str) -> bool:
     if moves and experiment.classes.of != "view":
         raise ValueError(f"generator={generator} films hearts in views, but classes.of={experiment.classes.of!r}")
     return moves
+
+
+def _begun_alike(experiment: Experiment, views: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the task of recognition, whose every arm begins as the classifier does that sites train in common."""
+    config = plain(experiment.recognition)
+    return {**config, "prior": views["prior"]} if "prior" in config else config
 
 
 def _uses_prior(experiment: Experiment) -> bool:

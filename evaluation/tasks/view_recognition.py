@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from cohorts.frames import Frames
 from evaluation.task import per_subject
 from evaluation.tasks import TASKS
+from learning import arrays
 from learning.learner import Learner
 from learning.learners.view_classifier import ViewClassifier, ViewLearner
+from synthesis import priors
 
 
 @TASKS("view_recognition")
@@ -20,6 +22,9 @@ class ViewRecognition:
     """Train a view classifier and measure the share of each patient's frames that it names rightly.
 
     Where every patient has every view equally often, the mean over patients is the balanced accuracy.
+
+    Attributes:
+        prior: public weights that every arm begins with, as the classifier does that sites train in common; "" none.
     """
 
     width: int = 16
@@ -27,13 +32,17 @@ class ViewRecognition:
     batch_size: int = 32
     learning_rate: float = 2e-3
     seed: int = 0
+    prior: str = ""
     primary: str = "accuracy"
 
     def learner(self) -> ViewLearner:
         """Return the classifier with the same initial weights for every arm."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            return ViewClassifier(width=self.width, tune=".").build()
+            built = ViewClassifier(width=self.width, tune=".").build()
+        if self.prior:
+            arrays.load_state(built.module, priors.load(self.prior))
+        return built
 
     def scores(self, learner: Learner, frames: Frames) -> Mapping[str, NDArray[np.float64]]:
         """Return the accuracy per subject over its frames of a known view."""

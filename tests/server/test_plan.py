@@ -43,6 +43,14 @@ def test_moments_of_masks_are_charged_their_share_beside_all_else_and_the_whole_
     assert {"shapes.moments", "conditions.moments"} <= set(certify._steps(SimpleNamespace(campaign=campaign)))
 
 
+def test_every_arm_of_recognition_begins_as_the_classifier_trained_in_common_does():
+    for start in ("true", "false"):
+        told = _settings(_campaign(f"generator.prior={start}"), "recognition")
+        assert (
+            told["config"]["prior"] == told["federated_part"]["prior"] == ("view_classifier" if start == "true" else "")
+        )
+
+
 def test_without_a_share_for_shapes_no_site_is_asked_for_them():
     campaign = _campaign()
     assert "shapes" not in [stage.name for stage in campaign.stages]
