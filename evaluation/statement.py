@@ -21,12 +21,15 @@ from evaluation.predicate import (
     RELEASE,
     SERVER,
     Audit,
+    Basis,
     Contacts,
     Dp,
     EvaluatedRule,
     Fairness,
+    Fidelity,
     Filter,
     Found,
+    Left,
     Number,
     PolicyRecord,
     Release,
@@ -77,6 +80,9 @@ class Predicate:
     contacts: Contacts
     signed_by: tuple[Signer, ...]
     fairness: tuple[Fairness, ...] = field(default=(), metadata=LATER)
+    fidelity: tuple[Fidelity, ...] = field(default=(), metadata=LATER)
+    left: tuple[Left, ...] = field(default=(), metadata=LATER)
+    basis: Basis | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.limits or not all(line.strip() for line in self.limits):
@@ -158,6 +164,9 @@ def state(
     supersedes: str | None = None,
     revocation_url: str | None = None,
     fairness: tuple[Fairness, ...] = (),
+    fidelity: tuple[Fidelity, ...] = (),
+    left: tuple[Left, ...] = (),
+    basis: Basis | None = None,
 ) -> Statement:
     """Decide the evidence and state the outcome. The formal findings (`dp.*`) are read off `dp`, never passed in.
 
@@ -194,6 +203,9 @@ def state(
             contacts=contacts or Contacts(),
             signed_by=signed_by,
             fairness=fairness,
+            fidelity=fidelity,
+            left=left,
+            basis=basis,
         ),
     )
 
