@@ -39,8 +39,9 @@ def check(folder: Path, *, reader: str | None, settings: Sequence[str], out: Pat
         0 nothing that does harm; 1 identities or labels are wrong; 5 a run would be refused.
     """
     from cohorts.check import WORDS, Harm, faults
+    from cohorts.recognise import opened
 
-    name, config = _reader(folder, reader, settings)
+    name, config = opened(folder, reader, settings)
     with _progress("looking", quiet=as_json) as progress:
         index, seen, unreadable = _survey(config, progress)
     found = faults(index, seen, unreadable, same_subject=config.same_subject)
@@ -68,7 +69,9 @@ def check(folder: Path, *, reader: str | None, settings: Sequence[str], out: Pat
 
 def describe(folder: Path, *, reader: str | None, settings: Sequence[str], picture: Path | None, as_json: bool) -> int:
     """Print counts and distributions of `folder`, and draw a contact sheet with them into `picture`."""
-    name, config = _reader(folder, reader, settings)
+    from cohorts.recognise import opened
+
+    name, config = opened(folder, reader, settings)
     with _progress("looking", quiet=as_json) as progress:
         index, seen, unreadable = _survey(config, progress)
     facts = {"folder": str(folder), "reader": name, **summary(index, seen), "unreadable": len(unreadable)}
@@ -97,9 +100,10 @@ def divide(
 ) -> int:
     """Write a partition of `folder` into simulated sites, which `subjects_file` of any reader takes."""
     from cohorts import partition
+    from cohorts.recognise import opened
     from conf.compose import UsageError
 
-    _, config = _reader(folder, reader, settings)
+    _, config = opened(folder, reader, settings)
     columns, same = config.index().raw_columns(), config.same_subject
     names = [f"site-{chr(ord('a') + k)}" for k in range(sites)]
     try:
@@ -154,27 +158,6 @@ def summary(index: "Index", seen: Sequence["Seen"]) -> dict[str, Any]:
         "labels": {label: dict(Counter(by_study.values())) for label, by_study in sorted(words.items())},
         "numbers": {name: spread(values) for name, values in numbers.items() if values},
     }
-
-
-def _reader(folder: Path, reader: str | None, settings: Sequence[str]) -> tuple[str, Any]:
-    """Return name and config of the reader that is asked for, or of the only one that recognises `folder`."""
-    from cohorts.readers import READERS
-    from cohorts.study import UnreadableStudy
-    from conf.compose import UsageError, compose_part
-
-    if not folder.is_dir():
-        raise UnreadableStudy(str(folder), "is not a folder")
-    if reader is None:
-        found = [n for n in READERS if hasattr(READERS[n], "recognises") and READERS[n].recognises(folder)]
-        if len(found) != 1:
-            of = [n for n in READERS if hasattr(READERS[n], "index")]
-            why = f"{' and '.join(found)} all know it" if found else "no reader knows its layout for certain"
-            raise UsageError(f"{folder}: {why}; name one of them: --reader {'|'.join(of)}")
-        reader = found[0]
-    config = compose_part(READERS, reader, [f"root={json.dumps(str(folder))}", *settings])
-    if not hasattr(config, "index"):
-        raise UsageError(f"--reader {reader} reads no folder")
-    return reader, config
 
 
 def _survey(config: Any, progress: "Progress") -> "tuple[Index, tuple[Seen, ...], tuple[Any, ...]]":

@@ -1,10 +1,11 @@
 """EchoNet-Dynamic and EchoNet-Pediatric: videos of one view, with the ventricle outlined in two frames.
 
 Ouyang et al. 2020, doi:10.1038/s41586-020-2145-8; Reddy et al. 2023, doi:10.1016/j.echo.2023.01.015. A folder holds
-FileList.csv, VolumeTracings.csv and Videos/*.avi; of EchoNet-Pediatric it is the folder A4C or PSAX. One video is one
-person, unless FileList.csv has a column that says who is who. Names may have the suffix .avi or not, in either table.
-Inside an outline is the cavity; what lies around it was seen and not outlined, so it is unlabelled, as are all other
-frames. Of the outlined frames the one with the largest area is end diastole, that with the smallest end systole.
+FileList.csv, Videos/*.avi and VolumeTracings.csv, without which nothing is outlined; of EchoNet-Pediatric it is the
+folder A4C or PSAX. One video is one person, unless FileList.csv has a column that says who is who. Names may have the
+suffix .avi or not, in either table. Inside an outline is the cavity; what lies around it was seen and not outlined, so
+it is unlabelled, as are all other frames. Of the outlined frames the one with the largest area is end diastole, that
+with the smallest end systole.
 """
 
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ class EchonetDynamic:
     """Where the tables and the videos are.
 
     Attributes:
-        root: the folder of FileList.csv, VolumeTracings.csv and Videos.
+        root: the folder of FileList.csv, Videos and, where ventricles are outlined, VolumeTracings.csv.
         view: the view of every video: A4C, or PSAX in that part of EchoNet-Pediatric, or A2C in our own releases.
         patient: column of FileList.csv that says who is who, if the table has it; without it a video is a person.
         same_subject: groups of identifiers that are one person.
@@ -64,11 +65,12 @@ class EchonetDynamic:
             raise ValueError(f"view={self.view!r} must be A4C, PSAX or A2C")
 
     def index(self) -> Index:
-        """Check both tables, and that every listed video is there; no video is opened."""
+        """Check the tables, and that every listed video is there; no video is opened."""
         try:
             root = folder_of(self.root)
             rows = read_table(root / TABLE, columns=("FileName", "EF"), separator=",")
-            outlines = read_tracings(root / TRACINGS)
+            traced = (root / TRACINGS).exists()
+            outlines = read_tracings(root / TRACINGS) if traced else {}
             videos = _videos(root / VIDEOS)
         except UnreadableStudy as problem:
             return Index(sources=(), problems=(problem,))
@@ -90,6 +92,8 @@ class EchonetDynamic:
             UnreadableStudy(str(root / TRACINGS), f"outlines {name!r}, which is not in {TABLE}")
             for name in sorted(outlines.keys() - listed)
         ]
+        if not traced:
+            left_out.append(UnreadableStudy(str(root / TRACINGS), "is not there: no ventricle is outlined"))
         return Index(sources=tuple(sources.values()), problems=tuple(problems), left_out=tuple(left_out))
 
     def read(self, *, pseudonyms: Pseudonyms) -> Cohort:
@@ -104,9 +108,13 @@ class EchonetDynamic:
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Say whether `root` has both tables of this layout and a folder of videos."""
-        found = set(header_of(root / TABLE)), set(header_of(root / TRACINGS))
-        return {"FileName", "EF"} <= found[0] and {"FileName", "Frame"} <= found[1] and (root / VIDEOS).is_dir()
+        """Say whether `root` has the list of this layout and a folder of videos, and tracings only of this kind."""
+        listed, traced = set(header_of(root / TABLE)), set(header_of(root / TRACINGS))
+        return (
+            {"FileName", "EF"} <= listed
+            and (not traced or {"FileName", "Frame"} <= traced)
+            and (root / VIDEOS).is_dir()
+        )
 
     def _source(self, row: Row, video: Path, outlines: Mapping[int, NDArray[np.float64]]) -> Source:
         has = row.cells.keys()

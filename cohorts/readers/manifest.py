@@ -18,6 +18,21 @@ from cohorts.records import PHASES, Record, contradictions, file_problems, sourc
 from cohorts.study import Cohort, Origin, UnreadableStudy, View
 from cohorts.table import Row, header_of, read_table
 
+PEOPLE = ("patient", "subject")
+OBVIOUS = {  # a setting, and the names of columns that can mean nothing else
+    "subject": PEOPLE,
+    "study": ("study",),
+    "view": ("view",),
+    "phase": ("phase",),
+    "mask": ("mask",),
+    "lvef": ("ef_reported", "lvef_percent"),
+    "ed_frame": ("ed_frame",),
+    "es_frame": ("es_frame",),
+    "frame_rate_hz": ("frame_rate_hz",),
+    "pixel_mm": ("pixel_mm",),
+}
+WORDS = ("sex", "age_band", "diagnosis")  # of a person or a study, kept as labels under their own names
+
 
 @READERS("manifest")
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +122,19 @@ class Manifest:
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Say whether `root` holds a labels.csv with the columns that are looked for unless others are named."""
-        return {"patient", "view", "phase", "image", "mask"} <= set(header_of(root / "labels.csv")) and not (
-            root / "manifest.json"
-        ).exists()
+        """Say whether `root` holds a labels.csv that names images, and whose they are."""
+        has = set(header_of(root / "labels.csv"))
+        return "image" in has and bool(has & set(PEOPLE)) and not (root / "manifest.json").exists()
+
+    @staticmethod
+    def obvious(root: Path) -> tuple[str, ...]:
+        """Return the settings, NAME=VALUE, that the header of `root`'s labels.csv leaves no doubt about."""
+        has = header_of(root / "labels.csv")
+        if "image" not in has:
+            return ()
+        named = {setting: next((c for c in columns if c in has), "") for setting, columns in OBVIOUS.items()}
+        words = [f"labels.{word}={word}" for word in WORDS if word in has]
+        return (*(f"{setting}={column}" for setting, column in named.items()), *words)
 
     def _records(self) -> tuple[list[Record], list[UnreadableStudy]]:
         root = folder_of(self.root)
