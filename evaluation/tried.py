@@ -111,6 +111,8 @@ class Filter:
         eps, votes: ε of a differentially private filter in all, and votes of a subject.
         auc, eer, tpr_at_1e_3: of the hardest kind of pairs in `pairs`.
         refused: by group.
+        committed: digest of what was fixed before any site was asked: generator, embedding, seed, number, τ.
+        regenerated: share of the candidates that each site drew again by itself, before it looked at one.
     """
 
     mode: str
@@ -132,6 +134,8 @@ class Filter:
     planted: tuple[Planted, ...] = field(default=(), metadata=LATER)
     decoys: tuple[Decoys, ...] = field(default=(), metadata=LATER)
     refused: tuple[Refused, ...] = field(default=(), metadata=LATER)
+    committed: str | None = field(default=None, metadata=LATER)
+    regenerated: float | None = field(default=None, metadata=LATER)
 
     def planted_lcb95(self, levels: range = range(1, 4)) -> float | None:
         """Return the smallest lower bound over all families at these levels, `None` where a level was not planted."""

@@ -162,9 +162,9 @@ def _interval(composition: Composition, coarseness: float, identities: int) -> f
 def _gaussian_loss(q: float, sigma: float, steps: int, interval: float, identities: int) -> "PrivacyLossDistribution":
     from dp_accounting.pld import privacy_loss_distribution
 
-    if identities == 1:
+    if identities == 1 or q == 1:  # whoever is in every step moves it by g: no mixture, which the library cannot read
         once = privacy_loss_distribution.from_gaussian_mechanism(
-            sigma, sampling_prob=q, value_discretization_interval=interval
+            sigma / identities, sampling_prob=q, value_discretization_interval=interval
         )
         return once.self_compose(steps)
     drawn = range(identities + 1)

@@ -80,6 +80,14 @@ def test_one_identity_is_a_subject() -> None:
     assert epsilon([pure], DELTA, identities=3) == pytest.approx(1.5, abs=1e-3)
 
 
+@pytest.mark.parametrize(("sigma", "count"), [(0.93, 2), (0.5, 1), (14.461, 10)])
+def test_two_names_that_are_in_every_step_move_it_by_two(sigma: float, count: int) -> None:
+    """Sensitivity 2 at σ is sensitivity 1 at σ/2: no mixture is left of which dp-accounting could make a grid."""
+    assert epsilon([steps(1.0, sigma, count)], DELTA, identities=2) == pytest.approx(
+        epsilon([steps(1.0, sigma / 2, count)], DELTA), rel=5e-3
+    )
+
+
 def test_noise_that_only_one_of_five_sites_adds_is_hardly_noise() -> None:
     alone = effective_noise(4.0, sites=5, honest=1)
     assert epsilon([steps(0.1, alone, 2000)], DELTA) == pytest.approx(14.8, abs=0.05)
