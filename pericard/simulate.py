@@ -53,7 +53,7 @@ def groups() -> "Mapping[str, Registry]":
     from cohorts.readers import READERS
     from evaluation.tasks import CLIP_TASKS, TASKS
     from learning.learners import LEARNERS
-    from privacy.attacks import ATTACKS
+    from privacy.attacks import of_kind
     from synthesis.generators import CLIP_GENERATORS, GENERATORS
 
     return {
@@ -63,7 +63,7 @@ def groups() -> "Mapping[str, Registry]":
         "segmentation": TASKS,
         "recognition": TASKS,
         "ejection": CLIP_TASKS,
-        "disclosure": ATTACKS,
+        "disclosure": of_kind("counts"),
     }
 
 

@@ -116,6 +116,17 @@ def non_inferior(difference: Estimate, margin: float) -> bool:
     return difference.low > -margin
 
 
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return p-values adjusted for their number, in the order given (Holm 1979, Scand. J. Statist. 6:65)."""
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p_values={list(p_values)} must lie in [0, 1]")
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = worst
+    return tuple(adjusted)
+
+
 def standard_error(values: ArrayLike, *, rng: np.random.Generator, resamples: int = 2000) -> float:
     """Return the spread of the mean of `values`, `(subjects,)`, over patient-bootstrap resamples (Efron 1979).
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -115,6 +115,8 @@ class TinyCounts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyAttack:
     """Count subjects; noised in the FORMAL lane."""
+
+    kind: ClassVar[str] = "counts"
 
     def plans(self) -> list[LaplacePlan]:
         return [LaplacePlan(purpose="tiny_attack", epsilon=0.5)]

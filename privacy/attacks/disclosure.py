@@ -21,7 +21,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,8 @@ class Disclosure:
         copies_share: part of `epsilon` spent on the positive control.
         inclusion: probability with which a subject became a member.
     """
+
+    kind: ClassVar[str] = "counts"
 
     threshold: float = 0.92
     epsilon: float = 1.0

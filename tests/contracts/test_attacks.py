@@ -20,9 +20,13 @@ from scipy.ndimage import gaussian_filter
 
 from cohorts.frames import Frames
 from cohorts.study import SubjectKey
-from privacy.attacks import ATTACKS
+from privacy.attacks import of_kind
 from privacy.mechanism import LaplacePlan
 from privacy.randomness import SecureRandom
+
+
+def _house(kind: str) -> list[str]:
+    return [name for name in of_kind(kind) if of_kind(kind)[name].__module__.startswith("privacy.")]
 
 
 def _pictures(n: int, *, seed: int) -> NDArray[np.uint8]:
@@ -48,9 +52,9 @@ INDEPENDENT = _people("released", _pictures(100, seed=3))
 LEAK = _people("released", np.concatenate([_pictures(80, seed=4), MEMBERS.pixels[:20]]))
 
 
-@pytest.fixture(params=[name for name in ATTACKS if ATTACKS[name].__module__.startswith("privacy.")])
+@pytest.fixture(params=_house("counts"))
 def attack(request: pytest.FixtureRequest) -> Any:
-    return ATTACKS[request.param]()
+    return of_kind("counts")[request.param]()
 
 
 def _exactly(attack: Any, released: Frames, members: Frames = MEMBERS, controls: Frames = CONTROLS) -> Any:
