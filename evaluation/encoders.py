@@ -70,6 +70,13 @@ ENCODERS: Mapping[str, Encoder] = {
 }
 
 
+def version(name: str) -> str:
+    """Return the encoder's name with its version: the digest of its weights where it has any."""
+    from synthesis import priors
+
+    return f"{name} {priors.record_of(name)['digests'][name][:8] if name == 'view_classifier' else 1}"
+
+
 def over_time(clips: "Clips", encoder: Encoder) -> Features:
     """Return the mean over a clip's frames, and the mean size of the change to the next frame, `(n, 2d)`.
 

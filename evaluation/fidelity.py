@@ -6,45 +6,26 @@ nothing.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    from cohorts.clips import Clips
-    from cohorts.frames import Frames
+from cohorts.clips import Clips
+from cohorts.frames import Frames
+from evaluation import distances
+from evaluation.encoders import ENCODERS, Encoder, over_time, version
+from evaluation.useful import Fidelity
 
 FEWEST = 30  # pictures of each set: of fewer, no covariance and no neighbourhood says anything
+OVER_TIME = "over time"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fidelity:
-    """One measure of how a release resembles a reference.
-
-    Attributes:
-        measure: what was measured.
-        seen_by: the encoder in whose features it was, or "masks".
-        reference: what it was held against.
-        n: pictures, clips or hearts of each set.
-        estimate: the number; ci: its interval, where it has one.
-        beside: the same number for the reference held against itself.
-        unit: of the number, empty for a share or a score.
-    """
-
-    measure: str
-    seen_by: str
-    reference: str
-    n: int
-    estimate: float
-    ci: tuple[float, float] | None = None
-    beside: float | None = None
-    unit: str = ""
+Floats = NDArray[np.floating[Any]]
+_Measured = Mapping[str, tuple[float, tuple[float, float] | None]]
 
 
 def describe(
-    released: "Frames | Clips", reference: "Frames | Clips", *, called: str, seed: int = 0
+    released: Frames | Clips, reference: Frames | Clips, *, called: str, reads_real: bool, seed: int = 0
 ) -> tuple[Fidelity, ...]:
     """Measure pictures, or clips, of a release against those of a reference in every encoder of `ENCODERS`.
 
@@ -55,85 +36,73 @@ def describe(
         released: frames, or clips.
         reference: of the same kind.
         called: what the reference is, as a reader of the certificate reads it.
+        reads_real: the reference is of patients.
         seed: of the halves, the draws and the subsets.
     """
-    import numpy as np
-
-    from cohorts.clips import Clips
-    from evaluation.encoders import ENCODERS, over_time
-
     rng = np.random.default_rng(seed)
     one, other = _halves(reference.subject, rng)
     n = min(len(released), len(one), len(other))
     if n < FEWEST:
         return ()
     drawn = [np.sort(rng.permutation(rows)[:n]) for rows in (np.arange(len(released)), one, other)]
+    moving = isinstance(released, Clips)
     found: list[Fidelity] = []
     for name, encoder in ENCODERS.items():
-
-        def features(of: Any, rows: "NDArray[np.int64]", encoder: Any = encoder) -> "NDArray[np.float32]":
-            if isinstance(of, Clips):
-                return over_time(of.rows(rows), encoder)
-            seen: NDArray[np.float32] = encoder(of.pixels[rows])
-            return seen
-
-        new, first, second = (features(of, r) for of, r in zip((released, reference, reference), drawn, strict=True))
-        clips = isinstance(released, Clips)
+        sets = zip((released, reference, reference), drawn, strict=True)
+        new, first, second = (_features(of, rows, encoder) for of, rows in sets)
         found += compare(
-            new, first, second, seen_by=f"{name} over time" if clips else name, called=called, video=clips, seed=seed
+            new,
+            first,
+            second,
+            encoder=" ".join([version(name), *([OVER_TIME] if moving else [])]),
+            called=called,
+            reads_real=reads_real,
+            seed=seed,
         )
     return tuple(found)
 
 
 def compare(
-    new: "NDArray[np.floating[Any]]",
-    reference: "NDArray[np.floating[Any]]",
-    again: "NDArray[np.floating[Any]]",
-    *,
-    seen_by: str,
-    called: str,
-    video: bool = False,
-    seed: int = 0,
+    new: Floats, reference: Floats, again: Floats, *, encoder: str, called: str, reads_real: bool, seed: int = 0
 ) -> Iterator[Fidelity]:
     """Yield every measure of features `new`, and of `again`, other subjects of the reference, against `reference`.
+
+    Of features over time the Fréchet distance is named `fvd`, as is usual, else `fid`. `vendi` is the effective number
+    of different ones (`distances.distinct`).
 
     Raises:
         ValueError: the three are not of one shape `(n, d)`.
     """
-    import numpy as np
-
-    from evaluation import distances
-
     if not new.shape == reference.shape == again.shape:
         raise ValueError(f"features {new.shape}, {reference.shape}, {again.shape} must have one shape: equal n")
 
-    def measured(features: "NDArray[np.floating[Any]]") -> Mapping[str, tuple[float, tuple[float, float] | None]]:
+    def measured(features: Floats) -> _Measured:
         kernel = distances.kernel(features, reference, rng=np.random.default_rng(seed))
         manifold = distances.manifold(features, reference)
         return {
-            "Fréchet video distance" if video else "Fréchet distance": (distances.frechet(features, reference), None),
-            "kernel distance": (kernel.value, (kernel.low, kernel.high)),
+            "fvd" if encoder.endswith(OVER_TIME) else "fid": (distances.frechet(features, reference), None),
+            "kid": (kernel.value, (kernel.low, kernel.high)),
             "precision": (manifold.precision, None),
             "recall": (manifold.recall, None),
             "density": (manifold.density, None),
             "coverage": (manifold.coverage, None),
-            "effective number of different ones": (distances.distinct(features), None),
+            "vendi": (distances.distinct(features), None),
         }
 
     beside = measured(again)
-    for measure, (value, ci) in measured(new).items():
+    for metric, (value, ci) in measured(new).items():
         yield Fidelity(
-            measure=measure, seen_by=seen_by, reference=called, n=len(new), estimate=value, ci=ci,
-            beside=beside[measure][0],
+            metric=metric, encoder=encoder, against=called, n=len(new), estimate=value, ci=ci,
+            beside=beside[metric][0], beside_ci=beside[metric][1], reads_real=reads_real,
         )  # fmt: skip
 
 
-def _halves(
-    subject: "NDArray[np.int64]", rng: "np.random.Generator"
-) -> tuple["NDArray[np.int64]", "NDArray[np.int64]"]:
-    """Return the rows of one half of the subjects, and of the other."""
-    import numpy as np
+def _features(of: Frames | Clips, rows: NDArray[np.int64], encoder: Encoder) -> NDArray[np.float32]:
+    return over_time(of.rows(rows), encoder) if isinstance(of, Clips) else encoder(of.pixels[rows])
 
+
+def _halves(subject: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of one half of the subjects, and of the other."""
     who = rng.permutation(np.unique(subject))
     first = np.isin(subject, who[: len(who) // 2])
     return np.flatnonzero(first), np.flatnonzero(~first)
