@@ -160,6 +160,9 @@ def _ends(rule: Rule, estimate: Interval) -> tuple[float, float]:
     A lower bound on a leak (`<=` with `lcb95`) is held against the threshold by itself: it can show a leak but never
     its absence, which is why `Rule` insists that such a rule needs a control.
     """
+    if rule.op is Op.WITHIN:
+        nearest = min(max(estimate.low, 0.0), estimate.high)  # to zero, of all that the interval holds
+        return max(estimate.low, estimate.high, key=abs), nearest
     if rule.op in (Op.AT_MOST, Op.BELOW):
         return (estimate.low, estimate.low) if rule.bound == LOWER else (estimate.high, estimate.low)
     return (estimate.high, estimate.high) if rule.bound == UPPER else (estimate.low, estimate.high)
@@ -175,6 +178,8 @@ def _satisfies(rule: Rule, number: float) -> bool:
             return number >= rule.threshold
         case Op.ABOVE:
             return number > rule.threshold
+        case Op.WITHIN:
+            return abs(number) < rule.threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,14 @@ from typing import Any
 import yaml
 
 EXACT, LOWER, UPPER = "exact", "lcb95", "ucb95"
-BOUNDS = (EXACT, LOWER, UPPER)
+BOTH = "ci90"  # both one-sided bounds at once
+BOUNDS = (EXACT, LOWER, UPPER, BOTH)
 MAX_TEXT = 65_536
 ONE_SIDED_95 = 0.90  # the two-sided level whose ends are one-sided 95 % bounds
 NONINFERIOR = (
     "noninferior"  # written with a margin: the difference, oriented so that more is better, stays above -margin
 )
+EQUIVALENT = "equivalent"  # written with a margin: the difference lies between -margin and margin (two one-sided tests)
 
 
 class Lane(StrEnum):
@@ -38,6 +40,7 @@ class Op(StrEnum):
     BELOW = "<"
     AT_LEAST = ">="
     ABOVE = ">"
+    WITHIN = "|.|<"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class Rule:
         metric: name of the finding it judges.
         op: how the bound is held against the threshold.
         threshold: the number to hold against, in the unit of the finding.
-        bound: `exact` (no sampling error), `ucb95` or `lcb95` (one-sided 95 % bounds).
+        bound: `exact` (no sampling error), `ucb95` or `lcb95` (one-sided 95 % bounds), `ci90` (both, for `|.|<`).
         min_n: fewest subjects on which the rule may pass.
         needs: controls that must have behaved, or the rule cannot pass.
         required: lanes in which the certificate hangs on this rule; elsewhere it is only reported.
@@ -78,6 +81,8 @@ class Rule:
             raise ValueError(f"rule {self.id!r}: value={self.threshold} must be finite")
         if self.min_n < 0:
             raise ValueError(f"rule {self.id!r}: min_n={self.min_n} must be at least 0")
+        if (self.op is Op.WITHIN) != (self.bound == BOTH):
+            raise ValueError(f"rule {self.id!r}: {Op.WITHIN} is held against {BOTH}, which no other op is")
         proves_by_silence = (self.op in (Op.AT_MOST, Op.BELOW) and self.bound == LOWER) or (
             self.op in (Op.AT_LEAST, Op.ABOVE) and self.bound == UPPER
         )
@@ -152,16 +157,16 @@ def _rule(line: object) -> Rule:
     name = _take(entries, "id", str, "a rule")
     where = f"rule {name!r}"
     written = _take(entries, "op", str, where)
-    if written == NONINFERIOR:
+    if written in (NONINFERIOR, EQUIVALENT):
         margin = float(_take(entries, "margin", float, where))
         if not margin > 0:
             raise ValueError(f"{where}: margin={margin} must be positive")
-        op, threshold, bound = Op.ABOVE, -margin, LOWER
+        op, threshold, bound = (Op.WITHIN, margin, BOTH) if written == EQUIVALENT else (Op.ABOVE, -margin, LOWER)
     elif written in set(Op):
         op, threshold = Op(written), float(_take(entries, "value", float, where))
         bound = _take(entries, "bound", str, where)
     else:
-        raise ValueError(f"{where}: op={written!r} is none of {', '.join(Op)}, {NONINFERIOR}")
+        raise ValueError(f"{where}: op={written!r} is none of {', '.join(Op)}, {NONINFERIOR}, {EQUIVALENT}")
     rule = Rule(
         id=name,
         metric=_take(entries, "metric", str, where),

@@ -82,7 +82,7 @@ class RuleLine:
         return "lower end" if self.outcome.bound_used == self.estimate.low else "upper end"
 
 
-SIGNS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">"}
+SIGNS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">", "|.|<": "within ±"}
 
 
 def draw(

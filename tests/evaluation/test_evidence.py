@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.evidence import Finding, Verdict, decide, exact, judge
-from evaluation.policy import EXACT, LOWER, UPPER, Lane, Op, Policy, Rule
+from evaluation.policy import BOTH, EXACT, LOWER, UPPER, Lane, Op, Policy, Rule
 from evaluation.predicate import Number
 
 PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
@@ -37,6 +37,12 @@ def found(
         (">=", LOWER, 0.1, 0.49, FAIL, 0.49),
         (">", LOWER, 0.5, 0.9, INCONCLUSIVE, 0.5),
         (">", LOWER, 0.1, 0.5, FAIL, 0.5),
+        ("|.|<", BOTH, -0.4, 0.3, PASS, -0.4),
+        ("|.|<", BOTH, 0.1, 0.49, PASS, 0.49),
+        ("|.|<", BOTH, -0.5, 0.3, INCONCLUSIVE, -0.5),
+        ("|.|<", BOTH, 0.4, 0.6, INCONCLUSIVE, 0.6),
+        ("|.|<", BOTH, 0.5, 0.9, FAIL, 0.5),
+        ("|.|<", BOTH, -0.9, -0.6, FAIL, -0.6),
     ],
 )
 def test_the_far_end_passes_and_the_near_end_fails(
@@ -100,6 +106,12 @@ def test_a_rule_that_silence_satisfies_must_name_a_control(op: str, bound: str) 
         rule(op, bound=bound)
 
 
+@pytest.mark.parametrize(("op", "bound"), [("|.|<", UPPER), ("|.|<", EXACT), ("<=", BOTH), (">", BOTH)])
+def test_equivalence_is_held_against_both_ends_and_nothing_else_is(op: str, bound: str) -> None:
+    with pytest.raises(ValueError, match="is held against ci90"):
+        rule(op, bound=bound)
+
+
 def test_two_findings_about_one_metric_are_refused() -> None:
     with pytest.raises(ValueError, match="'m' has two findings"):
         decide(Policy(name="p", text="", rules=(rule(),)), [found(0, 0.1), found(0.6, 0.7)], lane=Lane.FORMAL)
@@ -124,18 +136,19 @@ controls = st.dictionaries(st.sampled_from(CONTROLS), st.booleans())
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
+    ops = [draw(st.sampled_from(Op)) for _ in range(draw(st.integers(1, 4)))]
     rules = [
         Rule(
             id=f"r{i}",
             metric=f"m{i}",
-            op=draw(st.sampled_from(Op)),
+            op=op,
             threshold=draw(st.floats(-1, 1)),
-            bound=draw(st.sampled_from([EXACT, LOWER, UPPER])),
+            bound=BOTH if op is Op.WITHIN else draw(st.sampled_from([EXACT, LOWER, UPPER])),
             min_n=draw(st.integers(0, 3)),
             needs=("positive_control",),
             required=draw(st.frozensets(st.sampled_from(Lane))),
         )
-        for i in range(draw(st.integers(1, 4)))
+        for i, op in enumerate(ops)
     ]
     return Policy(name="p", text="", rules=tuple(rules))
 
@@ -192,7 +205,7 @@ def test_a_failed_positive_control_never_passes(policy: Policy, findings: list[F
 def test_a_wider_interval_never_earns_a_pass_nor_a_fail(
     op: Op, low: float, high: float, left: float, right: float
 ) -> None:
-    held = rule(op, bound=UPPER if op in (Op.AT_MOST, Op.BELOW) else LOWER)
+    held = rule(op, bound={Op.WITHIN: BOTH, Op.AT_MOST: UPPER, Op.BELOW: UPPER}.get(op, LOWER))
     wide = judge(held, found(low - left, high + right), required=True).verdict
     if wide is not INCONCLUSIVE and low <= high:
         assert judge(held, found(low, high), required=True).verdict is wide

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.policy import LOWER, Lane, Op, Policy
+from evaluation.policy import BOTH, LOWER, Lane, Op, Policy
 
 GOOD = """
 name: p
@@ -20,6 +20,13 @@ def test_a_policy_reads_as_written() -> None:
     assert (first.op, first.threshold, first.required) == (Op.AT_MOST, 8.0, frozenset(Lane))
     assert (second.op, second.threshold, second.bound, second.min_n) == (Op.ABOVE, -0.02, LOWER, 25)
     assert (second.required, second.says) == (frozenset({Lane.FORMAL}), "close enough")
+
+
+def test_equivalence_is_written_as_non_inferiority_is() -> None:
+    _, second = Policy.parse(GOOD.replace("noninferior", "equivalent")).rules
+    assert (second.op, second.threshold, second.bound) == (Op.WITHIN, 0.02, BOTH)
+    with pytest.raises(ValueError, match="margin=-1"):
+        Policy.parse(GOOD.replace("noninferior", "equivalent").replace("0.02", "-1"))
 
 
 def test_every_letter_of_a_policy_is_in_its_digest() -> None:
