@@ -66,7 +66,9 @@ def bootstrap(
     """Return the mean of one value per subject with a BCa bootstrap interval over subjects.
 
     Bias-corrected and accelerated (Efron 1987, doi:10.1080/01621459.1987.10478410): the acceleration of a mean is its
-    skewness over `6 sqrt(n)`. Subjects of equal value give an interval of width zero.
+    skewness over `6 sqrt(n)`. Its quantiles are moved out to those of Student's t, and by `sqrt(n / (n - 1))`: of few
+    subjects a bootstrap is too narrow (Hesterberg 2015, doi:10.1080/00031305.2015.1089789). Subjects of equal value
+    give an interval of width zero.
 
     Args:
         values: one score per subject, `(subjects,)`, finite, at least two.
@@ -111,8 +113,7 @@ def non_inferior(difference: Estimate, margin: float) -> bool:
 
     With a 90 % interval this is the one-sided test at 5 %; a 95 % interval is stricter. Not significant is not parity.
     """
-    if not (math.isfinite(margin) and margin > 0):
-        raise ValueError(f"margin={margin} must be positive")
+    _check_margin(margin)
     return difference.low > -margin
 
 
@@ -127,26 +128,67 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
+def equivalent(difference: Estimate, margin: float) -> bool:
+    """Say whether `difference` surely lies within `margin` of zero, on either side.
+
+    With a 90 % interval these are two one-sided tests at 5 % (Schuirmann 1987, doi:10.1007/BF01068419).
+    """
+    _check_margin(margin)
+    return -margin < difference.low and difference.high < margin
+
+
+def p_inferior(difference: Estimate, margin: float, confidence: float = 0.95) -> float:
+    """Return how easily chance alone would put `difference` so far above `-margin`: the p-value of `non_inferior`.
+
+    Normal, with the standard error that the lower half of its interval of level `confidence` tells.
+    """
+    from scipy.special import ndtr, ndtri
+
+    _check_margin(margin)
+    _check_confidence(confidence)
+    above, reach = difference.value + margin, difference.value - difference.low
+    if not reach:
+        return 0.0 if above > 0 else 1.0
+    return float(ndtr(-above / reach * ndtri(0.5 + confidence / 2)))
+
+
+def needed(spread: float, margin: float, power: float = 0.8) -> int:
+    """Return of how many subjects a difference of zero is shown to be non-inferior with probability `power`.
+
+    n = s² (z₀.₉₅ + z_power)² / margin², s the spread of one subject's difference.
+    """
+    from scipy.special import ndtri
+
+    _check_margin(margin)
+    _check_confidence(power)
+    if not (math.isfinite(spread) and spread >= 0):
+        raise ValueError(f"spread={spread} must be at least 0 and finite")
+    return max(2, math.ceil((spread * float(ndtri(0.95) + ndtri(power)) / margin) ** 2 - 1e-9))
+
+
 def standard_error(values: ArrayLike, *, rng: np.random.Generator, resamples: int = 2000) -> float:
     """Return the spread of the mean of `values`, `(subjects,)`, over patient-bootstrap resamples (Efron 1979).
 
+    Times `sqrt(n / (n - 1))`, or it would be too small on average.
     What a site sends for `pool`: the interval of several sites together is made where they meet.
     """
-    return float(_resampled_means(_scores("values", values), rng, resamples).std())
+    scores = _scores("values", values)
+    return float(_resampled_means(scores, rng, resamples).std()) * math.sqrt(len(scores) / (len(scores) - 1))
 
 
 def pool(parts: Sequence[tuple[float, float, int]], confidence: float = 0.95, *, unit: str = "") -> Estimate:
-    """Pool the means of strata (sites) weighted by their subjects, with a normal interval.
+    """Pool the means of strata (sites) weighted by their subjects, with an interval of Student's t.
 
     The mean is `Σ n_k m_k / N`, its standard error `sqrt(Σ (n_k / N)² s_k²)` (Cochran 1977, Sampling Techniques, §5.3):
-    the estimand is the average subject of these sites, not of a random further site.
+    the estimand is the average subject of these sites, not of a random further site. The degrees of freedom are those
+    of Satterthwaite 1946, doi:10.2307/3002019.
 
     Args:
         parts: per site mean, standard error of that mean, number of subjects.
         confidence: two-sided coverage, in (0, 1).
         unit: unit of the means.
     """
-    from scipy.special import ndtri
+    from scipy.special import stdtrit
 
     _check_confidence(confidence)
     if not parts:
@@ -157,7 +199,8 @@ def pool(parts: Sequence[tuple[float, float, int]], confidence: float = 0.95, *,
     total = sum(n for _, _, n in parts)
     mean = sum(n * m for m, _, n in parts) / total
     error = math.sqrt(sum((n / total * s) ** 2 for _, s, n in parts))
-    reach = float(ndtri(0.5 + confidence / 2)) * error
+    heaviest = sum((n / total * s) ** 4 / max(n - 1, 1) for _, s, n in parts)
+    reach = error * float(stdtrit(error**4 / heaviest, 0.5 + confidence / 2)) if heaviest else 0.0
     return Estimate(value=mean, low=mean - reach, high=mean + reach, n=total, unit=unit)
 
 
@@ -168,6 +211,11 @@ def _scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if not np.isfinite(scores).all():
         raise ValueError(f"{name} holds {int((~np.isfinite(scores)).sum())} scores that are not finite")
     return scores
+
+
+def _check_margin(margin: float) -> None:
+    if not (math.isfinite(margin) and margin > 0):
+        raise ValueError(f"margin={margin} must be positive")
 
 
 def _check_confidence(confidence: float) -> None:
@@ -182,13 +230,13 @@ def _resampled_means(scores: NDArray[np.float64], rng: np.random.Generator, resa
 
 
 def _bca(means: NDArray[np.float64], mean: float, skewness: float, n: int, confidence: float) -> tuple[float, float]:
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtr, ndtri, stdtrit
 
     below = (np.sum(means < mean) + 0.5 * np.sum(means == mean)) / len(means)
     bias = float(ndtri(np.clip(below, 1 / (len(means) + 1), 1 - 1 / (len(means) + 1))))
     acceleration = skewness / (6 * math.sqrt(n))
     ends = []
     for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
-        z = bias + float(ndtri(tail))
+        z = bias + float(stdtrit(n - 1, tail)) * math.sqrt(n / (n - 1))
         ends.append(float(np.quantile(means, ndtr(bias + z / (1 - acceleration * z)))))
     return ends[0], ends[1]
