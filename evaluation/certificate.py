@@ -12,7 +12,8 @@ Errors: `InvalidCertificate` (`differs` names what is not as it was signed)
   ├─ `ContradictoryStatement`  a verdict that its own policy does not reach from its own findings
   ├─ `PolicyMismatch`          the policy inside is not the one whose digest is signed, or not the one asked for
   ├─ `WrongRelease`            the folder is whole, but it is another release
-  └─ `FilesDiffer`             files were added, removed or changed
+  ├─ `FilesDiffer`             files were added, removed or changed
+  └─ `Withdrawn`, `Superseded`, `BrokenChain`   in `evaluation.revocation`: what happened to it since
 """
 
 import hashlib
@@ -91,6 +92,7 @@ class Verified:
         absent: who was named in the statement as a signer, but did not sign; the trust file did not ask for them.
         files_checked: how many files were hashed and found as signed.
         unsigned: files beside the release that no signature covers.
+        digest: SHA-256 of the signed statement, by which later certificates and withdrawals name it.
     """
 
     statement: Statement
@@ -98,6 +100,7 @@ class Verified:
     absent: tuple[str, ...]
     files_checked: int
     unsigned: tuple[str, ...]
+    digest: str
 
 
 def subjects(manifest: Manifest, documents: Mapping[str, bytes] | None = None) -> tuple[Subject, ...]:
@@ -148,13 +151,33 @@ def parse(payload: bytes) -> Statement:
         raise MalformedCertificate(f"not a statement: {error}", "payload") from error
 
 
+def digest_of(payload: bytes) -> str:
+    """Return the SHA-256 of a signed statement, by which later certificates and withdrawals name it."""
+    return _sha256(payload)
+
+
 def authenticate(envelope: Envelope, *, trust: Trust) -> tuple[str, ...]:
-    """Check every signature and return the names that signed; nothing of the payload is looked at.
+    """Check every signature and the thresholds, and return the names that signed; nothing of the payload is looked at.
 
     Raises:
         UnknownKey, ForgedSignature, TooFewSignatures: as their names say.
     """
-    message, roles, forged = pae(envelope.payload), dict[str, str](), list[str]()
+    roles = signers(envelope, trust=trust)
+    for role, least in trust.thresholds.items():
+        there = sum(r == role for r in roles.values())
+        if there < least:
+            raise TooFewSignatures(f"signed by {there} of role {role}, at least {least} must", "signatures")
+    return tuple(sorted(roles))
+
+
+def signers(envelope: Envelope, *, trust: Trust) -> dict[str, str]:
+    """Check every signature and return the names that signed, each with its role; how many must is not asked.
+
+    Raises:
+        UnknownKey, ForgedSignature: as their names say.
+    """
+    message, roles = pae(envelope.payload, envelope.payload_type), dict[str, str]()
+    forged = list[str]()
     for signature in envelope.signatures:
         key = trust.keys.get(signature.keyid)
         if key is None:
@@ -169,11 +192,7 @@ def authenticate(envelope: Envelope, *, trust: Trust) -> tuple[str, ...]:
         by = tuple(f"signature of {name}" for name in forged)
         culprits = by if len(forged) < len(envelope.signatures) else ("payload",)
         raise ForgedSignature(f"payload and {', '.join(by)} do not fit together", *culprits)
-    for role, least in trust.thresholds.items():
-        there = sum(r == role for r in roles.values())
-        if there < least:
-            raise TooFewSignatures(f"signed by {there} of role {role}, at least {least} must", "signatures")
-    return tuple(sorted(roles))
+    return roles
 
 
 def verify(
@@ -196,7 +215,7 @@ def verify(
         envelope = Envelope.parse((folder / CERTIFICATE).read_bytes() if raw is None else raw)
     except MalformedEnvelope as error:
         raise MalformedCertificate(f"{CERTIFICATE}: {error}", error.part) from error
-    signers = authenticate(envelope, trust=trust)
+    signed_by = authenticate(envelope, trust=trust)
     statement = parse(envelope.payload)
     _check_life(statement, now.astimezone(UTC), policy_digest)
     signed = {subject.name: subject.digest for subject in statement.subject}
@@ -207,10 +226,11 @@ def verify(
     beside = {entry.name for entry in folder.iterdir()} - {CERTIFICATE, TRUST, RELEASE} - set(documents)
     return Verified(
         statement=statement,
-        signers=signers,
-        absent=tuple(sorted({s.name for s in statement.predicate.signed_by} - set(signers))),
+        signers=signed_by,
+        absent=tuple(sorted({s.name for s in statement.predicate.signed_by} - set(signed_by))),
         files_checked=in_release + len(documents),
         unsigned=tuple(sorted(beside)),
+        digest=digest_of(envelope.payload),
     )
 
 

@@ -42,10 +42,11 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A payload and the signatures over it; `Envelope.parse(e.canonical) == e`."""
+    """A payload, its type and the signatures over both; `Envelope.parse(e.canonical, e.payload_type) == e`."""
 
     payload: bytes
     signatures: tuple[Signature, ...]
+    payload_type: str = PAYLOAD_TYPE
 
     @property
     def canonical(self) -> bytes:
@@ -53,14 +54,14 @@ class Envelope:
         return dumps(
             {
                 "payload": base64.b64encode(self.payload).decode(),
-                "payloadType": PAYLOAD_TYPE,
+                "payloadType": self.payload_type,
                 "signatures": [{"keyid": s.keyid, "sig": s.sig} for s in self.signatures],
             }
         )
 
     @staticmethod
-    def parse(raw: bytes) -> "Envelope":
-        """Read the bytes of `certificate.json`; only the canonical text is one.
+    def parse(raw: bytes, payload_type: str = PAYLOAD_TYPE) -> "Envelope":
+        """Read the bytes of `certificate.json`, or of another file of this type; only the canonical text is one.
 
         Raises:
             MalformedEnvelope: says what is wrong, and where.
@@ -71,12 +72,13 @@ class Envelope:
             raise MalformedEnvelope(f"not JSON: {error}", "envelope") from error
         if not isinstance(document, dict) or set(document) != {"payload", "payloadType", "signatures"}:
             raise MalformedEnvelope("an envelope has exactly payload, payloadType and signatures", "envelope")
-        if document["payloadType"] != PAYLOAD_TYPE:
-            raise MalformedEnvelope(f"payloadType is not {PAYLOAD_TYPE}", "payloadType")
+        if document["payloadType"] != payload_type:
+            raise MalformedEnvelope(f"payloadType is not {payload_type}", "payloadType")
         if not isinstance(document["signatures"], list):
             raise MalformedEnvelope("signatures must be a list", "signatures")
         signatures = tuple(_signature(item) for item in document["signatures"])
-        envelope = Envelope(payload=_base64(document["payload"], "payload"), signatures=signatures)
+        payload = _base64(document["payload"], "payload")
+        envelope = Envelope(payload=payload, signatures=signatures, payload_type=payload_type)
         if envelope.canonical != raw:
             raise MalformedEnvelope("the text is not canonical", "envelope")
         return envelope
@@ -90,12 +92,12 @@ class Envelope:
         if signature.keyid in {s.keyid for s in self.signatures}:
             raise ValueError(f"key {signature.keyid[:12]}… has signed already")
         signatures = sorted((*self.signatures, signature), key=lambda s: s.keyid)
-        return Envelope(payload=self.payload, signatures=tuple(signatures))
+        return Envelope(payload=self.payload, signatures=tuple(signatures), payload_type=self.payload_type)
 
 
-def seal(payload: bytes, key: SigningKey) -> Signature:
+def seal(payload: bytes, key: SigningKey, payload_type: str = PAYLOAD_TYPE) -> Signature:
     """Return `key`'s signature over `payload` and its type."""
-    return Signature.of(key.public, key.sign(pae(payload)))
+    return Signature.of(key.public, key.sign(pae(payload, payload_type)))
 
 
 def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:

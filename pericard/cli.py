@@ -13,6 +13,7 @@ import click
 import typer
 
 from pericard.cli_cohort import cohort_app
+from pericard.cli_revoke import revoke_app
 from pericard.cli_site import site_app
 from pericard.errors import Exit, exit_code, one_line
 from pericard.options import Json, say, until_stopped
@@ -32,6 +33,7 @@ prior_app = typer.Typer(
 app.add_typer(prior_app)
 app.add_typer(cohort_app)
 app.add_typer(site_app)
+app.add_typer(revoke_app)
 
 
 def _version(asked: bool) -> None:
@@ -80,12 +82,22 @@ def verify(
     trust: Annotated[
         Path | None, typer.Option("--trust", metavar="FILE", help="Public keys you got by another way than DIR.")
     ] = None,
+    revocations: Annotated[
+        Path | None, typer.Option("--revocations", metavar="FILE", help="The newest list of withdrawals.")
+    ] = None,
+    kept: Annotated[
+        Path | None, typer.Option("--kept", metavar="FILE", help="An earlier list, which the newest must extend.")
+    ] = None,
+    older: Annotated[
+        Path | None, typer.Option("--supersedes", metavar="FILE", help="The certificate that this one must replace.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Check the signatures, the expiry and every file of a release; say which file differs."""
+    """Check the signatures, the expiry, withdrawals and every file of a release; say which file differs."""
     from pericard import verify as command
 
-    return until_stopped(lambda: command.verify(folder, trust=trust, as_json=as_json))
+    asked = command.Asked(trust=trust, revocations=revocations, kept=kept, supersedes=older)
+    return until_stopped(lambda: command.verify(folder, asked, as_json=as_json))
 
 
 @app.command()

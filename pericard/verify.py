@@ -4,14 +4,16 @@ import io
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from evaluation import certificate
+from evaluation import certificate, revocation
 from evaluation.certificate import CERTIFICATE, TRUST, InvalidCertificate, Verified
+from evaluation.revocation import Revocations
 from evaluation.trust import Trust
 from pericard.errors import Exit, one_line
 
@@ -21,12 +23,28 @@ FROM_FOLDER = (
 SHOWN = 20  # names of differing files before "and … more"
 
 
-def verify(folder: Path, *, trust: Path | None, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Files from elsewhere to verify by.
+
+    Attributes:
+        trust: whose keys count; those of the folder itself if not given.
+        revocations, kept: the newest list of withdrawals, and one from an earlier time which it must extend.
+        supersedes: the certificate that this one must replace.
+    """
+
+    trust: Path | None = None
+    revocations: Path | None = None
+    kept: Path | None = None
+    supersedes: Path | None = None
+
+
+def verify(folder: Path, asked: Asked, *, as_json: bool) -> int:
     """Verify `folder` and print the outcome.
 
     Returns:
-        0 authentic and whole, whatever the certificate's own verdict; 5 a file cannot be read; 6 something is not as
-        signed, and is named.
+        0 authentic, whole and not withdrawn as far as is known, whatever the certificate's own verdict; 5 a file cannot
+        be read; 6 something is not as signed, and is named, or the certificate was withdrawn or replaced.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no ε must not turn a good release into a crash
@@ -35,20 +53,30 @@ def verify(folder: Path, *, trust: Path | None, as_json: bool) -> int:
     try:
         next(folder.iterdir(), None)
         raw = (folder / CERTIFICATE).read_bytes()
-        verified = certificate.verify(folder, raw=raw, trust=_trust(trust or folder / TRUST), now=now)
+        trust = _trust(asked.trust or folder / TRUST)
+        verified = certificate.verify(folder, raw=raw, trust=trust, now=now)
+        lists = [_list(path, trust) for path in (asked.revocations, asked.kept)]
+        status = revocation.status(verified, lists[0], older=lists[1], now=now)
+        if asked.supersedes is not None:
+            revocation.follows(verified.statement, asked.supersedes.read_bytes(), trust=trust)
     except InvalidCertificate as error:
         return _refuse(one_line(error), error.differs, Exit.INTEGRITY, kind=type(error).__name__, as_json=as_json)
     except OSError as error:
         name = _within(folder, error.filename)
         reason = f"{name}: {error.strerror or type(error).__name__}"
         return _refuse(reason, (), Exit.UNREADABLE, kind="Unreadable", as_json=as_json)
+    facts = _facts(verified) | {"status": {"known": status.known, "since": status.since}}
     if as_json:
-        _print_json({"ok": True, **_facts(verified), "trust": "folder" if trust is None else "given"})
+        _print_json({"ok": True, **facts, "trust": "folder" if asked.trust is None else "given"})
     else:
-        _print_table(verified)
-    if trust is None:
+        _print_table({**facts, "status": status.says})
+    if asked.trust is None:
         _say(f"Note: {FROM_FOLDER}")
     return Exit.PASS
+
+
+def _list(path: Path | None, trust: Trust) -> Revocations | None:
+    return None if path is None else revocation.read(path.read_bytes(), trust=trust)
 
 
 def _trust(path: Path) -> Trust:
@@ -79,12 +107,11 @@ def _facts(verified: Verified) -> dict[str, Any]:
     }
 
 
-def _print_table(verified: Verified) -> None:
+def _print_table(facts: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    facts = _facts(verified)
     table = Table(show_header=False, title="Certificate: authentic and whole", title_justify="left")
     for name, value in _lines(facts):
         style = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}.get(value, "")
@@ -99,6 +126,7 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("ε of the release", _epsilon(facts)),
         ("issued", facts["issued"]),
         ("expires", facts["expires"]),
+        ("since then", facts["status"]),
         ("signed by", ", ".join(facts["signers"])),
         ("files checked", str(facts["files_checked"])),
         ("certificate", facts["id"]),

@@ -13,7 +13,7 @@ from evaluation.certificate import CERTIFICATE, REPORT, TRUST
 from evaluation.envelope import seal
 from evaluation.policy import Lane
 from evaluation.trust import SigningKey
-from pericard.verify import verify
+from pericard.verify import Asked, verify
 from synthesis.manifest import MANIFEST, Manifest
 from tests.certified import EVIDENCE, Certified, certify, statement
 
@@ -40,7 +40,7 @@ def flip(path: Path, place: int = -3) -> None:
 def test_an_untouched_folder_exits_0_and_shows_what_was_certified(
     made: Certified, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify(made.folder, trust=None, as_json=False) == 0
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 0
     text = said(capsys)
     for word in ("PASS", "FORMAL", "6.5 per patient", "consortium, site-a, site-b, site-c", "authentic and whole"):
         assert word in text
@@ -50,14 +50,14 @@ def test_an_untouched_folder_exits_0_and_shows_what_was_certified(
 def test_with_keys_of_ones_own_the_note_is_gone(made: Certified, capsys: pytest.CaptureFixture[str]) -> None:
     trust = made.folder.parent / "keys.json"
     (made.folder / TRUST).rename(trust)
-    assert verify(made.folder, trust=trust, as_json=False) == 0
+    assert verify(made.folder, Asked(trust=trust), as_json=False) == 0
     assert NOTE not in said(capsys)
 
 
 def test_a_certificate_that_failed_is_still_authentic(made: Certified, capsys: pytest.CaptureFixture[str]) -> None:
     subject = certificate.parse(made.envelope.payload).subject
     made.resign(statement(EVIDENCE[1:], subject=subject, issued=datetime.now(UTC)))
-    assert verify(made.folder, trust=None, as_json=False) == 0
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 0
     assert "INCONCLUSIVE" in said(capsys)
 
 
@@ -66,7 +66,7 @@ def test_the_empirical_lane_shows_no_epsilon_of_the_release(
 ) -> None:
     subject = certificate.parse(made.envelope.payload).subject
     made.resign(statement(subject=subject, lane=Lane.EMPIRICAL, issued=datetime.now(UTC)), by=("site-a", "site-c"))
-    assert verify(made.folder, trust=None, as_json=False) == 0
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 0
     text = said(capsys)
     assert "none; the generator's is 6.5" in text
     assert "named, did not sign" in text
@@ -74,13 +74,13 @@ def test_the_empirical_lane_shows_no_epsilon_of_the_release(
 
 def test_machines_get_one_json_document(made: Certified, capsys: pytest.CaptureFixture[str]) -> None:
     (made.folder / "run.json").write_text("{}")
-    assert verify(made.folder, trust=None, as_json=True) == 0
+    assert verify(made.folder, Asked(trust=None), as_json=True) == 0
     streams = capsys.readouterr()
     document = json.loads(streams.out)
     assert (document["ok"], document["verdict"], document["epsilon"]) == (True, "PASS", 6.5)
     assert (document["files_checked"], document["unsigned"], document["trust"]) == (9, ["run.json"], "folder")
     flip(made.folder / REPORT)
-    assert verify(made.folder, trust=None, as_json=True) == 6
+    assert verify(made.folder, Asked(trust=None), as_json=True) == 6
     document = json.loads(capsys.readouterr().out)
     assert (document["ok"], document["kind"], document["differs"]) == (False, "FilesDiffer", [REPORT])
 
@@ -134,13 +134,13 @@ def test_whatever_changed_exits_6_and_is_named(
     named: str,  # type: ignore[no-untyped-def]
 ) -> None:
     spoil(made)
-    assert verify(made.folder, trust=None, as_json=False) == 6
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 6
     assert f"differs: {named}\n" in said(capsys)
 
 
 def test_an_expired_certificate_exits_6(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = certify(tmp_path / "X", issued=datetime.now(UTC) - timedelta(days=400))
-    assert verify(made.folder, trust=None, as_json=False) == 6
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 6
     assert "expired" in said(capsys)
 
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_read_exits_5(made: Certified, capsys: pytest.CaptureFixt
         shutil.rmtree(made.folder)
     else:
         (made.folder / gone).unlink()
-    assert verify(made.folder, trust=None, as_json=False) == 5
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 5
     text = said(capsys)
     assert "No such file or directory" in text
     assert (gone if gone != "." else made.folder.name) in text
@@ -158,7 +158,7 @@ def test_what_cannot_be_read_exits_5(made: Certified, capsys: pytest.CaptureFixt
 
 def test_a_file_in_place_of_the_folder_exits_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "X").write_text("")
-    assert verify(tmp_path / "X", trust=None, as_json=False) == 5
+    assert verify(tmp_path / "X", Asked(trust=None), as_json=False) == 5
     assert "Not a directory" in said(capsys)
 
 
@@ -173,21 +173,21 @@ def test_a_file_without_permission_exits_5_and_is_named(
         return opens(path, *rest)
 
     monkeypatch.setattr(os, "open", guarded)
-    assert verify(made.folder, trust=None, as_json=False) == 5
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 5
     assert "release/labels.csv: Permission denied" in said(capsys)
 
 
 def test_a_trust_file_elsewhere_that_is_none_exits_6(made: Certified, capsys: pytest.CaptureFixture[str]) -> None:
     own = made.folder.parent / "keys.json"
     own.write_text('{"keys":{},"keys":{}}')
-    assert verify(made.folder, trust=own, as_json=False) == 6
+    assert verify(made.folder, Asked(trust=own), as_json=False) == 6
     assert "keys.json is no trust file" in said(capsys)
 
 
 def test_a_files_name_cannot_steer_the_terminal(made: Certified, capsys: pytest.CaptureFixture[str]) -> None:
     (made.folder / "release" / "\x1b[2J\u202egnp.png").write_bytes(b"")
     (made.folder / os.fsdecode(b"release/\xff.png")).write_bytes(b"")
-    assert verify(made.folder, trust=None, as_json=False) == 6
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 6
     text = said(capsys)
     assert not {"\x1b", "\u202e", "\udcff"} & set(text)
     assert r"\x1b[2J\u202egnp.png" in text
@@ -197,7 +197,7 @@ def test_a_files_name_cannot_steer_the_terminal(made: Certified, capsys: pytest.
 def test_many_differences_are_counted_not_poured_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = certify(tmp_path / "X", n_files=60, issued=datetime.now(UTC))
     shutil.rmtree(made.folder / "release/images")
-    assert verify(made.folder, trust=None, as_json=False) == 6
+    assert verify(made.folder, Asked(trust=None), as_json=False) == 6
     text = said(capsys)
     assert "60 removed" in text
     assert "and 40 more" in text
@@ -205,7 +205,7 @@ def test_many_differences_are_counted_not_poured_out(tmp_path: Path, capsys: pyt
 
 def test_a_release_of_thousands_of_files_is_checked_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = certify(tmp_path / "X", n_files=2000, issued=datetime.now(UTC))
-    assert verify(made.folder, trust=None, as_json=True) == 0
+    assert verify(made.folder, Asked(trust=None), as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["files_checked"] == 2003
     assert len(Manifest.of(made.folder / "release").files) == 2001
 
@@ -214,8 +214,8 @@ def test_a_release_of_thousands_of_files_is_checked_whole(tmp_path: Path, capsys
 def test_the_command_loads_no_array_library_and_survives_a_poor_terminal(made: Certified, encoding: str) -> None:
     heavy = ("torch", "numpy", "scipy", "pandas", "PIL", "monai", "matplotlib", "flwr", "opacus", "hydra", "omegaconf")
     program = (
-        "import sys; from pathlib import Path; from pericard.verify import verify;"
-        f"code = verify(Path({str(made.folder)!r}), trust=None, as_json=False);"
+        "import sys; from pathlib import Path; from pericard.verify import Asked, verify;"
+        f"code = verify(Path({str(made.folder)!r}), Asked(), as_json=False);"
         f"print([m for m in {heavy} if m in sys.modules], code)"
     )
     done = subprocess.run(
