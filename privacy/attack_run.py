@@ -2,13 +2,15 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privacy.attacks import of_kind
+from privacy.attacks.flow_loss import Loss
 from privacy.estimate import Estimate, holm
 from privacy.gallery import Gallery, joined
 from privacy.membership import Exchange, Scores, Separation, by_subject, separation
@@ -19,7 +21,7 @@ SHARES = (0.01, 0.05)
 
 SIGNIFICANCE = 0.05
 ISOLATED = 0.05
-_FEWEST_ISOLATED = 8
+_FEWEST_ISOLATED = 5
 _PLANTINGS, _FEWER, _MANY = 10, 5, 40_000_000  # fewer plantings where one costs that many distances
 
 Progress = Callable[[float, str], None]
@@ -86,17 +88,19 @@ class AttackRun:
 
     def scores(self, name: str, released: Gallery, reference: Gallery) -> dict[str, Scores]:
         """Return the mean and the largest score of every subject."""
-        per_picture = self.attacks[name].score(self.targets, released, reference, rng=self.rng(name))
-        n = len(self.member)
-        return {how: by_subject(per_picture, self.targets.subject, n, how) for how in ("mean", "max")}
+        return self.subjects(self.attacks[name].score(self.targets, released, reference, rng=self.rng(name)))
+
+    def subjects(self, scores: Scores) -> dict[str, Scores]:
+        """Return the mean and the largest of the scores of every subject's pictures."""
+        return {how: by_subject(scores, self.targets.subject, len(self.member), how) for how in ("mean", "max")}
 
     def apart(self, scores: Scores, some: NDArray[np.bool_], null: Exchange) -> Separation:
         """Say how well scores tell some members from some controls."""
         return separation(scores[some & self.member], scores[some & ~self.member], null)
 
-    def p_value(self, scores: Mapping[str, Scores]) -> float:
-        """Return the p-value of mean and largest score together."""
-        return _either(self.null.p_value(s[self.member], s[~self.member]) for s in scores.values())
+    def p_value(self, scores: Mapping[str, Scores], member: NDArray[np.bool_]) -> float:
+        """Return the p-value of mean and largest score together, where `member` says whom to take for one."""
+        return _either(self.null.p_value(s[member], s[~member]) for s in scores.values())
 
     def membership(self) -> tuple[list[Record], Record | None]:
         """Run every membership attack on everybody, on the isolated, and on halves."""
@@ -134,6 +138,22 @@ class AttackRun:
             note=note,
         )
 
+    def model(self, loss: Loss, others: Sequence[Loss]) -> list[Record]:
+        """Run the attacks that hold the weights; no copy can be planted in those, so they have no positive control."""
+        return [self._of_model(name, of_kind("model")[name](), loss, others) for name in of_kind("model")]
+
+    def _of_model(self, name: str, attack: Any, loss: Loss, others: Sequence[Loss]) -> Record:
+        def scored(attacked: Loss, rest: Sequence[Loss]) -> dict[str, Scores]:
+            return self.subjects(attack.score(self.targets, attacked, rest, self.reference, rng=self.rng(name)))
+
+        scores = scored(loss, others)
+        found, largest = (self.apart(scores[how], self.everybody, self.null) for how in ("mean", "max"))
+        p_value = _either([found.p_value, largest.p_value])
+        note = "no copy can be planted in weights: this attack has no positive control"
+        record = self.record(name, self.everybody, found, p_value, largest.auc, note)
+        negative = self.p_value(scored(others[0], others[1:]), self.member) if others else None
+        return replace(record, kind="model", negative_control=negative)
+
     def isolated(self) -> NDArray[np.bool_] | None:
         """Return the twentieth of all subjects who resemble others least, members and controls alike."""
         subject = self.targets.subject
@@ -156,7 +176,11 @@ class AttackRun:
         return self.record("suite_maximum", halves[1], found, found.p_value, note=f"{name}, chosen on the other half")
 
     def positive(self, progress: Progress) -> tuple[dict[str, dict[float, float]], dict[float, float]]:
-        """Plant copies of 1 % and of 5 % of the members, again and again; say who noticed how often."""
+        """Plant copies of 1 % and of 5 % of the members, again and again; say who noticed how often.
+
+        Each time other subjects are taken for members, drawn by lot from all, as the members once were: how often a
+        leak is noticed in cohorts of this size must not hang on what is true, or by chance looks true, of this one.
+        """
         many = len(self.targets) * len(self.released) > _MANY
         plantings, n = _FEWER if many else _PLANTINGS, len(self.members.subjects)
         powers: dict[str, dict[float, float]] = {name: {} for name in self.attacks}
@@ -164,10 +188,12 @@ class AttackRun:
         for at, share in enumerate(SHARES):
             rng, noticed = self.rng(f"plant {share}"), []
             for k in range(plantings):
-                progress(0.3 + 0.5 * (at + k / plantings) / len(SHARES), f"planting copies of {100 * share:g} %")
-                who = np.sort(rng.choice(n, math.ceil(share * n), replace=False))
-                leak = joined(self.released, self.copies.select([self.copies.subjects[i] for i in who]))
-                noticed.append([self.p_value(self.scores(name, leak, self.reference)) for name in self.attacks])
+                progress((at + k / plantings) / len(SHARES), f"planting copies of {100 * share:g} %")
+                lot = rng.permutation(len(self.member))
+                copied = [self.copies.subjects[i] for i in np.sort(lot[: math.ceil(share * n)])]
+                leak = joined(self.released, self.copies.select(copied))
+                member = np.isin(np.arange(len(lot)), lot[:n])
+                noticed.append([self.p_value(self.scores(a, leak, self.reference), member) for a in self.attacks])
             for name, p_values in zip(self.attacks, zip(*noticed, strict=True), strict=True):
                 powers[name][share] = float(np.mean(np.array(p_values) < SIGNIFICANCE))
             family[share] = float(np.mean([min(holm(p), default=1.0) < SIGNIFICANCE for p in noticed]))
@@ -184,7 +210,7 @@ class AttackRun:
         ]
         if min(map(len, halves)) < 2:
             return {}
-        return {name: self.p_value(self.scores(name, *halves)) for name in self.attacks}
+        return {name: self.p_value(self.scores(name, *halves), self.member) for name in self.attacks}
 
 
 def _either(p_values: Iterable[float]) -> float:

@@ -16,7 +16,7 @@ Scores = NDArray[np.float64]
 
 FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 _LEAST_CONTROLS = {0.1: 10, 0.01: 100, 0.001: 1000}  # below these a rate is not resolved, and not reported
-_TOPS = (0.01, 0.05, 0.1)  # shares of the ranking in which members may crowd
+_TOPS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1)  # shares of the ranking in which members may crowd
 _DRAWS, _LARGEST = 1999, 40_000_000
 
 
@@ -102,10 +102,10 @@ def tpr_at(members: Scores, controls: Scores, fpr: float) -> Estimate | None:
 class Exchange:
     """The null hypothesis that members and controls are exchangeable, by permutation; shared by all attacks of a run.
 
-    The statistic is the largest of four standardised ones: the area under the curve, and the number of members among
-    the top 1, 5 and 10 % of the ranking, where a leak of few subjects shows first. Taking the largest is paid for, as
-    the permutations take it too (Westfall & Young 1993; Phipson & Smyth 2010, doi:10.2202/1544-6115.1585, for the one
-    added to both counts).
+    The statistic is the largest of seven standardised ones: the area under the curve, and the number of members among
+    the top 1, 2, 3, 5, 7 and 10 % of the ranking, where a leak of few subjects shows first. Taking the largest is paid
+    for, as the permutations take it too (Westfall & Young 1993); the one added to both counts is that of Phipson &
+    Smyth 2010, doi:10.2202/1544-6115.1585.
     """
 
     def __init__(self, n_member: int, n_control: int, *, seed: int) -> None:
@@ -141,7 +141,7 @@ def separation(members: Scores, controls: Scores, null: Exchange) -> Separation:
 
 
 def _weights(scores: Scores) -> Scores:
-    """Return statistics as weights of subjects, `(≤ 4, n)`: a sum over members has mean 0 and one common variance."""
+    """Return statistics as weights of subjects, `(≤ 7, n)`: a sum over members has mean 0 and one common variance."""
     from scipy.stats import rankdata
 
     n = len(scores)

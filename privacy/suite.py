@@ -9,16 +9,17 @@ Nothing here is noised: a suite is run where the studies are, and its numbers st
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from cohorts.frames import Frames
+from cohorts.frames import Frames, concatenate
 from privacy.attack_run import SHARES, AttackRun, Progress, Record, lot
 from privacy.attacks import of_kind
 from privacy.attacks.disclosure import Disclosure
+from privacy.attacks.flow_loss import Loss
 from privacy.blind import FOLDS, blind_auc
 from privacy.estimate import Estimate, holm
 from privacy.gallery import Gallery
@@ -90,7 +91,8 @@ class Suite:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as a JSON object; rates are words, as JSON has no other keys."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        document: dict[str, Any] = plain(self)
+        return document
 
 
 def examine(
@@ -101,6 +103,8 @@ def examine(
     reference: Frames | None = None,
     attributes: Attributes = _NOTHING,
     disclosure: Disclosure | None = None,
+    loss: Loss | None = None,
+    other_losses: Sequence[Loss] = (),
     split: str,
     seed: int,
     progress: Progress = lambda share, what: None,
@@ -115,6 +119,8 @@ def examine(
             of the controls, drawn by keyed hash, is set apart.
         attributes: subject → attribute → word, for all four.
         disclosure: the disclosure attack with its threshold; by default that of the house at the share of members here.
+        loss: of the generator under its weights, for the attacks that hold them; without it they are not run.
+        other_losses: of models that trained on neither members nor controls, the public prior first.
         split: `RANDOM` where members were drawn by lot before training, else how they were.
         seed: of everything drawn here.
         progress: told the share done and what comes next.
@@ -135,8 +141,10 @@ def examine(
         reference, rest = _set_apart(controls, seed)
     return attacked(
         *(Gallery.of(frames, attributes=attributes) for frames in (released, members, rest, reference)),
-        copies=Gallery.of(_copies(members)),
+        copies=Gallery.of(_copies(concatenate([members, rest]))),
         disclosure=rule.judge([counts]),
+        loss=loss,
+        other_losses=other_losses,
         split=split,
         seed=seed,
         progress=lambda done, what: progress(0.3 + 0.7 * done, what),
@@ -151,6 +159,8 @@ def attacked(
     *,
     copies: Gallery,
     disclosure: Mapping[str, int | float | bool | None],
+    loss: Loss | None = None,
+    other_losses: Sequence[Loss] = (),
     split: str,
     seed: int,
     progress: Progress = lambda share, what: None,
@@ -162,8 +172,10 @@ def attacked(
         members: members.
         controls: controls.
         reference: other real people.
-        copies: one picture of every member, in the order of its subjects: what a leak would look like.
+        copies: one picture of every member and then of every control: what a leak would look like.
         disclosure: what the disclosure attack found, which needs pictures.
+        loss: as in `examine`, and the losses of other models likewise.
+        other_losses: see there.
         split: as in `examine`.
         seed: of everything drawn here.
         progress: as in `examine`.
@@ -179,12 +191,14 @@ def attacked(
     progress(0.1, "membership attacks")
     records, chosen = run.membership()
     progress(0.3, "planting copies")
-    powers, family = run.positive(progress)
+    powers, family = run.positive(lambda done, what: progress(0.3 + 0.5 * done, what))
     progress(0.8, "attacking other people's pictures")
     negative = run.negative()
     records = [
         replace(r, positive_control=powers.get(r.name, {}), negative_control=negative.get(r.name)) for r in records
     ]
+    if loss is not None:
+        records += run.model(loss, other_losses)
     heard = blind is not None and blind.low <= 0.5
     tested = [r for r in records if r.p_value is not None]
     adjusted = dict(zip((r.name for r in tested), holm([r.p_value or 0.0 for r in tested]), strict=True))
@@ -211,18 +225,18 @@ def _set_apart(controls: Frames, seed: int) -> tuple[Frames, Frames]:
     return controls.select(apart), controls.select(rest)
 
 
-def _copies(members: Frames) -> Frames:
-    """Return one picture of each member, altered as a generator that repeats itself would."""
+def _copies(people: Frames) -> Frames:
+    """Return one picture of each subject, altered as a generator that repeats itself would."""
     rows, pixels = [], []
-    for at, subject in enumerate(members.subjects):
-        own = np.flatnonzero(members.subject == at)
+    for at, subject in enumerate(people.subjects):
+        own = np.flatnonzero(people.subject == at)
         if not len(own):
-            raise ValueError(f"member {at} of {len(members.subjects)} has no picture")
+            raise ValueError(f"subject {at} of {len(people.subjects)} has no picture")
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(subject.encode()).digest()))
         rows.append(int(rng.choice(own)))
-        pixels.append(altered_copy(members.pixels[rows[-1]], level=COPY_LEVEL, rng=rng))
+        pixels.append(altered_copy(people.pixels[rows[-1]], level=COPY_LEVEL, rng=rng))
     chosen = replace(
-        members, **{name: getattr(members, name)[rows] for name in ("masks", "view", "phase", "lvef_percent")}
+        people, **{name: getattr(people, name)[rows] for name in ("masks", "view", "phase", "lvef_percent")}
     )
     return replace(chosen, pixels=np.stack(pixels), subject=np.arange(len(rows)))
 
@@ -235,9 +249,12 @@ def _disjoint(**sides: Sequence[str]) -> None:
                 raise ValueError(f"{len(both)} subjects are both {first} and {second}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return records as JSON knows them: dataclasses and mappings as objects, rates as words where they are keys."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
     if isinstance(value, Mapping):
-        return {f"{key:g}" if isinstance(key, float) else str(key): _plain(inner) for key, inner in value.items()}
+        return {f"{key:g}" if isinstance(key, float) else str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value.item() if isinstance(value, np.generic) else value

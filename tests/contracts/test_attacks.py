@@ -1,10 +1,17 @@
 """What every attack must do, whoever wrote it; a new file in `privacy/attacks/` is tested here the moment it exists.
 
-An attack is a frozen config dataclass under a name in `ATTACKS`. At the site, `count(released, members, controls, *,
-random, formal, public_subjects)` returns a dataclass of plain numbers, which is all that leaves; `from_json` of that
-class reads it back. At the server, `judge(counts)` turns the counts of all sites into findings: `eps_lb` (0 where
-nothing was learnt), `p_value`, and `positive_control_detected`, without which no null result may pass. `plans()` says
-what a member is charged when `formal` adds noise; the sizes beside it are then those of the declared cohort.
+An attack is a frozen config dataclass under a name in `ATTACKS`; its `kind` says what it is given and returns:
+
+- "counts": at the site, `count(released, members, controls, *, random, formal, public_subjects)` returns a dataclass of
+  plain numbers, which is all that leaves; `from_json` of that class reads it back. At the server, `judge(counts)` turns
+  the counts of all sites into findings: `eps_lb` (0 where nothing was learnt), `p_value`, and
+  `positive_control_detected`, without which no null result may pass. `plans()` says what a member is charged when
+  `formal` adds noise; the sizes beside it are then those of the declared cohort.
+- "membership": `score(targets, released, reference, *, rng)` returns one number a picture, higher for members.
+- "model": the same with the generator's loss and those of other models in place of the release.
+- "risk": `attempt(targets, released, reference, *, rng)` returns `Attempts`; `naive(targets, reference, *, rng)`
+  likewise, without the release.
+- "alone": `look(released, *, rng)` returns findings, with no real picture at all.
 
 The people here are smooth random fields, so no two resemble each other and a leak can only be a copy.
 """
@@ -17,12 +24,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.stats import fisher_exact
 
 from cohorts.frames import Frames
 from cohorts.study import SubjectKey
 from privacy.attacks import of_kind
+from privacy.gallery import Gallery
 from privacy.mechanism import LaplacePlan
+from privacy.membership import Exchange
 from privacy.randomness import SecureRandom
+from privacy.suite import plain
 
 
 def _house(kind: str) -> list[str]:
@@ -137,3 +148,114 @@ def test_sites_are_judged_together(attack: Any) -> None:
     ]
     whole = attack.judge([_exactly(attack, LEAK)])
     assert attack.judge(counts) == whole == attack.judge(counts[::-1])
+
+
+def _gallery(kind: str, pixels: NDArray[np.uint8], pictures: int = 1) -> Gallery:
+    frames = _people(kind, pixels)
+    n = len(pixels) // pictures
+    told = {f"{kind}-{i}": {"sex": "FM"[i % 2], "age_band": f"{40 + i % 3}"} for i in range(n)}
+    grouped = dataclasses.replace(frames, subject=np.arange(len(pixels)) // pictures, subjects=frames.subjects[:n])
+    return Gallery.of(grouped, attributes=told)
+
+
+PATIENTS, STRANGERS = _gallery("member", _pictures(60, seed=1)), _gallery("control", _pictures(60, seed=2))
+OTHERS, UNRELATED = _gallery("other", _pictures(80, seed=5)), _gallery("released", _pictures(80, seed=3))
+COPIES = _gallery("released", np.concatenate([_pictures(20, seed=4), *3 * [PATIENTS.pixels]]))
+NULL = Exchange(60, 60, seed=0)
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def _part(kind: str, name: str) -> Any:
+    return of_kind(kind)[name]()
+
+
+def _told_apart(attack: Any, released: Gallery) -> float:
+    scores = [attack.score(people, released, OTHERS, rng=_rng()) for people in (PATIENTS, STRANGERS)]
+    return NULL.p_value(*scores)
+
+
+@pytest.mark.parametrize("name", _house("membership"))
+class TestMembership:
+    def test_it_tells_members_of_a_copier_from_controls(self, name: str) -> None:
+        assert _told_apart(_part("membership", name), COPIES) < 0.01
+
+    def test_it_tells_nobody_apart_in_an_independent_release(self, name: str) -> None:
+        assert _told_apart(_part("membership", name), UNRELATED) > 0.05
+
+    def test_every_picture_has_a_finite_score_that_hangs_on_no_other_picture(self, name: str) -> None:
+        attack = _part("membership", name)
+        whole = attack.score(PATIENTS, COPIES, OTHERS, rng=_rng())
+        some = attack.score(PATIENTS.select(PATIENTS.subjects[5:9]), COPIES, OTHERS, rng=_rng())
+        assert whole.shape == (60,)
+        assert whole.dtype == np.float64
+        assert np.isfinite(whole).all()
+        np.testing.assert_allclose(some, whole[5:9], rtol=1e-5, atol=1e-6)
+
+    def test_it_copes_with_two_released_and_two_reference_pictures(self, name: str) -> None:
+        few = [gallery.select(gallery.subjects[:2]) for gallery in (COPIES, OTHERS)]
+        assert np.isfinite(_part("membership", name).score(PATIENTS, *few, rng=_rng())).all()
+
+
+@pytest.mark.parametrize("name", _house("model"))
+@pytest.mark.parametrize("public", [True, False], ids=["with the public prior", "with the population alone"])
+class TestModel:
+    def test_it_tells_apart_whom_the_model_knows_too_well(self, name: str, public: bool) -> None:
+        assert self._p_value(name, public, gain=0.3) < 0.01
+
+    def test_it_tells_nobody_apart_by_how_hard_a_picture_is(self, name: str, public: bool) -> None:
+        assert self._p_value(name, public, gain=0.0) > 0.05
+
+    def test_a_loss_that_is_none_is_refused(self, name: str, public: bool) -> None:
+        with pytest.raises(ValueError, match="positive and finite"):
+            _part("model", name).score(PATIENTS, lambda g: -np.ones((len(g), 3)), [], OTHERS, rng=_rng())
+
+    @staticmethod
+    def _p_value(name: str, public: bool, gain: float) -> float:
+        def loss(gain: float) -> Any:
+            def losses(gallery: Gallery) -> NDArray[np.float64]:
+                hard = gallery.features[:, :1].astype(np.float64) ** 2 + 0.1  # some pictures are harder for any model
+                known = np.isin(np.array(gallery.subjects), PATIENTS.subjects)[gallery.subject]
+                return hard * np.array([[1.0, 2.0, 3.0]]) * np.exp(-gain * known[:, None])
+
+            return losses
+
+        attack, others = _part("model", name), [loss(0.0)] if public else []
+        scores = [attack.score(p, loss(gain), others, OTHERS, rng=_rng()) for p in (PATIENTS, STRANGERS)]
+        return NULL.p_value(*scores)
+
+
+@pytest.mark.parametrize("name", _house("risk"))
+class TestRisk:
+    def test_what_it_achieves_is_counted_and_repeats(self, name: str) -> None:
+        attack = _part("risk", name)
+        made = [attack.attempt(PATIENTS, COPIES, OTHERS, rng=_rng()) for _ in range(2)]
+        assert made[0] == made[1]
+        assert 0 <= made[0].successes <= made[0].attempts
+        assert made[0].attempts or made[0].note
+
+    def test_without_a_release_it_still_guesses(self, name: str) -> None:
+        naive = _part("risk", name).naive(PATIENTS, OTHERS, rng=_rng())
+        assert naive.attempts or naive.note
+
+    def test_it_fares_no_better_on_members_of_an_independent_release(self, name: str) -> None:
+        attack = _part("risk", name)
+        made = [attack.attempt(people, UNRELATED, OTHERS, rng=_rng()) for people in (PATIENTS, STRANGERS)]
+        if all(m.attempts for m in made):
+            counted = [[m.successes, m.attempts - m.successes] for m in made]
+            assert fisher_exact(counted, alternative="greater").pvalue > 0.01
+
+    def test_nothing_known_of_anybody_is_said_and_not_guessed(self, name: str) -> None:
+        bare = [dataclasses.replace(g, attributes={}) for g in (PATIENTS, COPIES, OTHERS)]
+        made = _part("risk", name).attempt(*bare, rng=_rng())
+        assert made.attempts or made.note
+
+
+@pytest.mark.parametrize("name", _house("alone"))
+class TestAlone:
+    def test_what_it_saw_is_plain_json_and_repeats(self, name: str) -> None:
+        seen = [_part("alone", name).look(COPIES, rng=_rng()) for _ in range(2)]
+        assert seen[0] == seen[1]
+        json.dumps(plain(seen[0]), allow_nan=False)
