@@ -21,7 +21,7 @@ def encode(value: object) -> Any:
     """Return `value`, a tree of dataclasses, tuples, mappings and scalars, as JSON objects, lists and scalars."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         told = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
-        return {f.name: encode(held) for f, held in told if not (_is_later(f) and held == _default(f))}
+        return {f.name: encode(held) for f, held in told if not (is_later(f) and held == _default(f))}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -82,7 +82,7 @@ def _object(kind: Any, value: Any, where: str) -> Any:
     parts = dataclasses.fields(kind)
     if unknown := sorted(set(value) - {f.name for f in parts}):
         raise ValueError(f"{where}: unknown field {unknown[0]!r}")
-    if missing := [f.name for f in parts if f.name not in value and not _is_later(f)]:
+    if missing := [f.name for f in parts if f.name not in value and not is_later(f)]:
         raise ValueError(f"{where}: field {missing[0]!r} is missing")
     hints = _hints(kind)
     return kind(
@@ -90,7 +90,8 @@ def _object(kind: Any, value: Any, where: str) -> Any:
     )
 
 
-def _is_later(field: dataclasses.Field[Any]) -> bool:
+def is_later(field: dataclasses.Field[Any]) -> bool:
+    """Say whether a field may be absent, because it came after documents without it were signed."""
     return bool(field.metadata.get("later", False))
 
 

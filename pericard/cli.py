@@ -44,6 +44,16 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _layout(asked: bool) -> None:
+    if asked:
+        import json
+
+        from evaluation.layout import statement_schema
+
+        typer.echo(json.dumps(statement_schema(), indent=2, ensure_ascii=False))
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     version: Annotated[
@@ -91,6 +101,9 @@ def verify(
     older: Annotated[
         Path | None, typer.Option("--supersedes", metavar="FILE", help="The certificate that this one must replace.")
     ] = None,
+    layout: Annotated[
+        bool, typer.Option("--schema", callback=_layout, is_eager=True, help="Print the JSON Schema of what is signed.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Check the signatures, the expiry, withdrawals and every file of a release; say which file differs."""
