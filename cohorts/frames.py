@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from conf.schema import Classes
 VIEWS: tuple[View, ...] = (View.A2C, View.A4C, View.PLAX, View.PSAX)
 PHASES = ("ED", "ES")
 BY_VIEW = Classes()
-COLUMNS = ("pixels", "masks", "view", "phase", "lvef_percent", "subject")
+COLUMNS = ("pixels", "masks", "view", "phase", "lvef_percent", "subject", "pixel_mm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class Frames:
         lvef_percent: `(n,)`, NaN where unknown.
         subject: index into `subjects`, `(n,)`.
         subjects: the subjects, in the order of the cohort.
+        pixel_mm: height and width of one pixel, `(n, 2)`, NaN where unknown; unknown for all where not said.
     """
 
     pixels: NDArray[np.uint8]
@@ -42,6 +43,11 @@ class Frames:
     lvef_percent: NDArray[np.float32]
     subject: NDArray[np.int64]
     subjects: tuple[SubjectKey, ...]
+    pixel_mm: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
+
+    def __post_init__(self) -> None:
+        if len(self.pixel_mm) != len(self.pixels):  # not said, or of the rows that these were made from
+            object.__setattr__(self, "pixel_mm", np.full((len(self.pixels), 2), np.nan, np.float32))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -59,6 +65,7 @@ class Frames:
             lvef_percent=self.lvef_percent[keep],
             subject=new[keep],
             subjects=tuple(subjects),
+            pixel_mm=self.pixel_mm[keep],
         )
 
 
@@ -81,15 +88,18 @@ def gather(cohort: Cohort, *, size: int, classes: Classes = BY_VIEW) -> Frames:
         classes: what tells frames apart, and how many to take of a clip that names no phase.
     """
     rows: list[tuple[NDArray[np.uint8], NDArray[np.uint8], int, int, float, int]] = []
+    pixel_mm: list[tuple[float, float]] = []
     for i, subject in enumerate(cohort.subjects):
         for study in cohort.of(subject):
             lvef = float(study.labels.get("lvef_percent", np.nan))
             for clip in study.clips:
                 name = study.labels.get(classes.of) if classes.of != "view" else clip.view
+                height, width = clip.pixels.shape[1:]
+                mm = clip.pixel_mm or (np.nan, np.nan)
                 kind = classes.names.index(str(name)) if name in classes.names else -1
-                rows += [
-                    (*_frame(clip, at, size), kind, phase, lvef, i) for phase, at in _moments(clip, classes.frames)
-                ]
+                moments = _moments(clip, classes.frames)
+                rows += [(*_frame(clip, at, size), kind, phase, lvef, i) for phase, at in moments]
+                pixel_mm += [(mm[0] * height / size, mm[1] * width / size)] * len(moments)
     shape = (0, size, size)
     return Frames(
         pixels=np.stack([r[0] for r in rows]) if rows else np.zeros(shape, np.uint8),
@@ -99,6 +109,7 @@ def gather(cohort: Cohort, *, size: int, classes: Classes = BY_VIEW) -> Frames:
         lvef_percent=np.array([r[4] for r in rows], np.float32),
         subject=np.array([r[5] for r in rows], np.int64),
         subjects=cohort.subjects,
+        pixel_mm=np.array(pixel_mm, np.float32).reshape(-1, 2),
     )
 
 
@@ -145,6 +156,7 @@ def concatenate(parts: Sequence[Frames]) -> Frames:
         lvef_percent=np.concatenate([p.lvef_percent for p in parts]),
         subject=np.concatenate([p.subject + o for p, o in zip(parts, offsets[:-1], strict=True)]),
         subjects=tuple(s for p in parts for s in p.subjects),
+        pixel_mm=np.concatenate([p.pixel_mm for p in parts]),
     )
 
 

@@ -19,6 +19,7 @@ from evaluation.policy import Policy, Rule
 from evaluation.predicate import FEWEST, RELEASE, SERVER, Audit, EvaluatedRule, Number, Utility
 from evaluation.schema import decode
 from evaluation.statement import Predicate
+from evaluation.useful import OVERALL, UNITS
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -204,13 +205,14 @@ def _reading_aid(predicate: Predicate) -> str:
 def _utility(results: Sequence[Utility]) -> str:
     """Draw each task's main metrics; those that detail one (`dice_atrium` beside `dice`) stand in the table.
 
-    So do errors in points, whose unit is another.
+    So do errors and distances, whose units are others, and what is said of all patients together.
     """
     metrics = {(r.task, r.metric) for r in results}
     groups: dict[str, list[Row]] = {}
     for result in results:
         details = any(t == result.task and result.metric.startswith(f"{m}_") for t, m in metrics)
-        details = details or result.metric.endswith("_points") or heard.is_weight(result.metric)
+        details = details or result.metric.endswith(UNITS) or result.metric in OVERALL
+        details = details or heard.is_weight(result.metric)
         if result.estimate is None or result.ci is None or details:
             continue
         label, tone = _arm(result.arm), ARMS.get(result.arm, ("", "real"))[1]

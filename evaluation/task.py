@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cohorts.clips import Clips
 from cohorts.frames import Frames
+from evaluation.overall import Overall
 from learning.learner import Learner
 
 
@@ -32,7 +33,18 @@ class Task(Protocol):
         ...
 
     def scores(self, learner: Learner, frames: Any, /) -> Mapping[str, NDArray[np.float64]]:
-        """Return each metric per subject of `frames`, `(subjects,)`, in [0, 1]; NaN where a subject has no label."""
+        """Return each metric per subject of `frames`, `(subjects,)`; NaN where a subject has no label.
+
+        The primary one is the better the higher, and lies in [0, 1].
+        """
+        ...
+
+    def trivial(self, train: Any, test: Any, /) -> Mapping[str, NDArray[np.float64]]:
+        """Return the scores on `test` of whoever looks at no picture and says what is most usual in `train`."""
+        ...
+
+    def overall(self, learner: Learner, frames: Any, /) -> Overall:
+        """Return what is said of all subjects of `frames` together; nothing, where there is nothing more to say."""
         ...
 
 

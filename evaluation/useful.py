@@ -9,6 +9,11 @@ from evaluation.evidence import Verdict
 from evaluation.schema import LATER
 
 FEWEST = 20  # patients of a group: of fewer, the worst is nearly a matter of chance
+UNITS = ("_points", "_mm", "_pixels", "_frames", "_ms")  # how metrics end that are no shares
+OVERALL = (  # metrics of all patients together, which no single one has
+    "balanced_accuracy", "macro_f1", "calibration_error", "brier", "rmse_points", "r_squared", "bias_points",
+    "agreement_low_points", "agreement_high_points", "auroc_below_40", "auroc_below_50",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from cohorts.deidentify import Pseudonyms
 from cohorts.frames import Frames
 from cohorts.readers import READERS
 from cohorts.study import Clip, Cohort, Origin, Study, SubjectKey, UnreadableStudy, View
+from evaluation.overall import Overall
 from evaluation.tasks import TASKS
 from learning import messages
 from learning.learners import LEARNERS
@@ -102,6 +103,13 @@ class TinyTask:
         right = (named == frames.phase).astype(np.float64)
         accuracy = np.bincount(frames.subject, right) / np.bincount(frames.subject)
         return {"accuracy": accuracy, "unknown": np.full(len(accuracy), np.nan)}
+
+    def trivial(self, train: Frames, test: Frames) -> dict[str, NDArray[np.float64]]:
+        usual = float(train.phase.mean() > 0.5)
+        return {"accuracy": np.bincount(test.subject, test.phase == usual) / np.bincount(test.subject)}
+
+    def overall(self, learner: Any, frames: Frames) -> Overall:
+        return Overall(subject=frames.subject, statistics={"recall": lambda rows: float(frames.phase[rows].mean())})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cohorts.clips import Clips
 from cohorts.frames import VIEWS
 from cohorts.study import View
+from evaluation.overall import Overall, of_fractions
 from evaluation.task import per_subject
 from evaluation.tasks import CLIP_TASKS
 from evaluation.tasks.ejection_fraction import NEAR
@@ -64,19 +65,42 @@ class EjectionFractionClip:
 
     def scores(self, learner: Learner, clips: Clips) -> Mapping[str, NDArray[np.float64]]:
         """Return each metric per subject; NaN where a subject has no clip of the view with a known fraction."""
-        if not isinstance(learner, EjectionFractionClipLearner):
-            raise TypeError(f"{type(learner).__name__} does not measure ejection fractions in clips")
-        seen = self.shown(clips.rows(np.flatnonzero(clips.view == VIEWS.index(View(self.view)))))
-        found, known = learner.predict(seen).astype(np.float64), seen.lvef_percent.astype(np.float64)
-        error = np.abs(found - known)
-        near = np.where(np.isnan(error), np.nan, error <= NEAR)
-        mean = {"found": per_subject(found, seen), "known": per_subject(known, seen)}
-        return {
-            "closeness": per_subject(1 - error / 100, seen),
-            "error_points": per_subject(error, seen),
-            "near": per_subject(near, seen),
-            "correlation": _standard(mean["found"]) * _standard(mean["known"]),
-        }
+        seen = self._seen(clips)
+        return _scores(_predicted(learner, seen), seen)
+
+    def trivial(self, train: Clips, test: Clips) -> Mapping[str, NDArray[np.float64]]:
+        """Return the scores of whoever says the mean of `train`."""
+        usual = np.nanmean(train.lvef_percent) if np.isfinite(train.lvef_percent).any() else np.nan
+        seen = self._seen(test)
+        return _scores(np.full(len(seen), usual, np.float64), seen)
+
+    def overall(self, learner: Learner, clips: Clips) -> Overall:
+        """Return error, agreement and areas under the curve over patients."""
+        seen = self._seen(clips)
+        found, known = _predicted(learner, seen), seen.lvef_percent.astype(np.float64)
+        return of_fractions(per_subject(found, seen), per_subject(known, seen))
+
+    def _seen(self, clips: Clips) -> Clips:
+        return self.shown(clips.rows(np.flatnonzero(clips.view == VIEWS.index(View(self.view)))))
+
+
+def _predicted(learner: Learner, seen: Clips) -> NDArray[np.float64]:
+    if not isinstance(learner, EjectionFractionClipLearner):
+        raise TypeError(f"{type(learner).__name__} does not measure ejection fractions in clips")
+    return learner.predict(seen).astype(np.float64)
+
+
+def _scores(found: NDArray[np.float64], seen: Clips) -> Mapping[str, NDArray[np.float64]]:
+    known = seen.lvef_percent.astype(np.float64)
+    error = np.abs(found - known)
+    near = np.where(np.isnan(error), np.nan, error <= NEAR)
+    mean = {"found": per_subject(found, seen), "known": per_subject(known, seen)}
+    return {
+        "closeness": per_subject(1 - error / 100, seen),
+        "error_points": per_subject(error, seen),
+        "near": per_subject(near, seen),
+        "correlation": _standard(mean["found"]) * _standard(mean["known"]),
+    }
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:

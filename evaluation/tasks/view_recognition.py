@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cohorts.frames import Frames
+from cohorts.frames import VIEWS, Frames
+from evaluation.overall import Overall, of_classes
 from evaluation.task import per_subject
 from evaluation.tasks import TASKS
 from learning import arrays
@@ -46,7 +47,24 @@ class ViewRecognition:
 
     def scores(self, learner: Learner, frames: Frames) -> Mapping[str, NDArray[np.float64]]:
         """Return the accuracy per subject over its frames of a known view."""
-        if not isinstance(learner, ViewLearner):
-            raise TypeError(f"{type(learner).__name__} does not name views")
-        right = (learner.predict(frames.pixels).argmax(1) == frames.view).astype(np.float64)
-        return {"accuracy": per_subject(np.where(frames.view >= 0, right, np.nan), frames)}
+        return _scores(_probabilities(learner, frames).argmax(1), frames)
+
+    def trivial(self, train: Frames, test: Frames) -> Mapping[str, NDArray[np.float64]]:
+        """Return the scores of whoever always names the view that is most frequent in `train`."""
+        usual = np.bincount(train.view[train.view >= 0], minlength=len(VIEWS)).argmax()
+        return _scores(np.full(len(test), usual), test)
+
+    def overall(self, learner: Learner, frames: Frames) -> Overall:
+        """Return balanced accuracy, macro-F1, calibration error and Brier score over frames of a known view."""
+        return of_classes(_probabilities(learner, frames), frames.view, frames.subject)
+
+
+def _probabilities(learner: Learner, frames: Frames) -> NDArray[np.float32]:
+    if not isinstance(learner, ViewLearner):
+        raise TypeError(f"{type(learner).__name__} does not name views")
+    return learner.predict(frames.pixels)
+
+
+def _scores(named: NDArray[np.int64], frames: Frames) -> Mapping[str, NDArray[np.float64]]:
+    right = (named == frames.view).astype(np.float64)
+    return {"accuracy": per_subject(np.where(frames.view >= 0, right, np.nan), frames)}

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -38,6 +40,14 @@ def test_frames_come_subject_by_subject_clip_by_clip_ed_before_es():
     assert frames.subject.tolist() == [0, 0, 0, 0, 1, 1]
     assert frames.subjects == ("a", "b")
     assert np.all(frames.lvef_percent == 55)
+
+
+def test_the_size_of_a_pixel_grows_as_a_picture_shrinks_and_is_not_guessed():
+    known = dataclasses.replace(clip(10), pixel_mm=(0.5, 0.4))
+    frames = gather(cohort_of({"a": [known], "b": [clip(20)]}), size=4)
+    assert frames.pixel_mm[:2] == pytest.approx(np.array([[1.0, 0.6]] * 2))  # of 8 rows and 6 columns
+    assert np.isnan(frames.pixel_mm[2:]).all()
+    assert frames.select(("a",)).pixel_mm[0] == pytest.approx([1.0, 0.6])
 
 
 def test_only_the_frames_of_end_diastole_and_end_systole_are_taken():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cohorts.phantom import simulate
+from evaluation.measures import dice
 from evaluation.task import per_subject
 from evaluation.tasks import TASKS
-from evaluation.tasks.ventricle_segmentation import dice
+from evaluation.useful import OVERALL, UNITS
 from learning import arrays
 from learning.learner import fit
 
@@ -30,12 +31,14 @@ def test_every_arm_starts_from_the_same_weights(task):
     assert arrays.digest(arrays.state(task.learner().module)) == arrays.digest(arrays.state(task.learner().module))
 
 
-def test_scores_are_per_subject_between_zero_and_one(task, phantoms):
+def test_scores_are_per_subject_and_shares_lie_between_zero_and_one(task, phantoms):
     scores = task.scores(task.learner(), phantoms)
     assert task.primary in scores
-    for values in scores.values():
+    assert not task.primary.endswith(UNITS)
+    for metric, values in scores.items():
         assert values.shape == (6,)
-        assert ((values >= 0) & (values <= 1)).all()
+        assert (values >= 0).all()
+        assert metric.endswith(UNITS) or (values <= 1).all()
 
 
 def test_a_subject_without_labels_has_no_score_rather_than_a_bad_one(task, phantoms):
@@ -49,6 +52,25 @@ def test_a_subject_without_labels_has_no_score_rather_than_a_bad_one(task, phant
     for values in task.scores(task.learner(), frames).values():
         assert np.isnan(values[2])
         assert np.isfinite(np.delete(values, 2)).all()
+
+
+def test_whoever_looks_at_no_picture_is_scored_in_the_same_metrics_and_not_perfectly(task, phantoms):
+    train = simulate.stills(8, seed=8, style="site-a")
+    found = task.trivial(train, phantoms)
+    assert found[task.primary].shape == (6,)
+    assert 0 <= np.nanmean(found[task.primary]) < 1
+    assert set(found) <= set(task.scores(task.learner(), phantoms))
+    black = dataclasses.replace(phantoms, pixels=np.zeros_like(phantoms.pixels))
+    assert all(np.array_equal(v, found[m], equal_nan=True) for m, v in task.trivial(train, black).items())
+
+
+def test_what_is_said_of_all_together_is_resampled_by_subject(task, phantoms):
+    overall = task.overall(task.learner(), phantoms)
+    found, again = (overall.sampled(seed=3, resamples=5) for _ in range(2))
+    assert set(found) <= set(OVERALL)
+    for name, draws in found.items():
+        assert draws.shape == (6,)
+        assert np.array_equal(draws, again[name], equal_nan=True)
 
 
 def test_training_helps(task, phantoms):
