@@ -97,9 +97,9 @@ def gather(cohort: Cohort, *, size: int, classes: Classes = BY_VIEW) -> Frames:
                 height, width = clip.pixels.shape[1:]
                 mm = clip.pixel_mm or (np.nan, np.nan)
                 kind = classes.names.index(str(name)) if name in classes.names else -1
-                moments = _moments(clip, classes.frames)
-                rows += [(*_frame(clip, at, size), kind, phase, lvef, i) for phase, at in moments]
-                pixel_mm += [(mm[0] * height / size, mm[1] * width / size)] * len(moments)
+                taken = moments(clip, classes.frames)
+                rows += [(*still(clip, at, size), kind, phase, lvef, i) for phase, at in taken]
+                pixel_mm += [(mm[0] * height / size, mm[1] * width / size)] * len(taken)
     shape = (0, size, size)
     return Frames(
         pixels=np.stack([r[0] for r in rows]) if rows else np.zeros(shape, np.uint8),
@@ -113,16 +113,24 @@ def gather(cohort: Cohort, *, size: int, classes: Classes = BY_VIEW) -> Frames:
     )
 
 
-def _moments(clip: Clip, otherwise: int) -> list[tuple[int, int]]:
-    """Return phase and index of the frames to use: ED and ES, or where neither is named, some of unknown phase."""
+def moments(clip: Clip, otherwise: int, *, always: bool = False) -> list[tuple[int, int]]:
+    """Return phase and index of the frames to use: ED and ES, or where neither is named, some of unknown phase.
+
+    Args:
+        clip: of which.
+        otherwise: how many of unknown phase, evenly spread.
+        always: take these, too, where ED or ES is named.
+    """
     named = [(phase, at) for phase, at in enumerate((clip.ed_frame, clip.es_frame)) if at is not None]
-    if named or not otherwise:
+    if not otherwise or (named and not always):
         return named
     spread = np.linspace(0, len(clip.pixels) - 1, min(otherwise, len(clip.pixels)))
-    return [(-1, int(at)) for at in np.unique(spread.astype(int))]
+    known = {at for _, at in named}
+    return named + [(-1, int(at)) for at in np.unique(spread.astype(int)) if at not in known]
 
 
-def _frame(clip: Clip, at: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def still(clip: Clip, at: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return frame `at` of `clip` and its mask, resized alone to `(size, size)`."""
     pixels = resize(clip.pixels[at], size, nearest=False)
     if clip.masks is None:
         return pixels, np.full((size, size), UNLABELLED, np.uint8)

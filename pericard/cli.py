@@ -12,6 +12,7 @@ from typing import Annotated
 import click
 import typer
 
+from pericard.cli_audit import audit
 from pericard.cli_cohort import cohort_app
 from pericard.cli_revoke import revoke_app
 from pericard.cli_site import site_app
@@ -111,6 +112,9 @@ def verify(
 
     asked = command.Asked(trust=trust, revocations=revocations, kept=kept, supersedes=older)
     return until_stopped(lambda: command.verify(folder, asked, as_json=as_json))
+
+
+app.command()(audit)
 
 
 @app.command()

@@ -95,3 +95,19 @@ def cohort_divide(
             out=out,
         )
     )
+
+
+@cohort_app.command("rehearse")
+def cohort_rehearse(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="What will hold it.", file_okay=False)],
+    people: Annotated[int, typer.Option(metavar="N", min=20, help="Members and controls together.")] = 600,
+    copies: Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="Of the members, in the release.")] = 0.0,
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Of people and coins.")] = 0,
+) -> int:
+    """Draw simulated members, controls and a release, to rehearse an audit on: nobody in them is real.
+
+    Fair coins tell members from controls, so the audit may be told --split random.
+    """
+    from pericard import rehearsal as command
+
+    return until_stopped(lambda: command.command(out, people=people, copies=copies, seed=seed))

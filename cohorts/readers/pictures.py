@@ -82,10 +82,11 @@ class Pictures:
     def recognises(root: Path) -> bool:
         """Say whether pictures and clips, and no table or file of another format, lie beneath `root`."""
         try:
-            kinds = [path.suffix.lower() for path in islice(_files(root), LOOKED_AT)] if root.is_dir() else []
-        except UnreadableStudy:
+            beside = {path.suffix.lower() for path in root.iterdir() if path.is_file() and path.name[0] != "."}
+            kinds = beside | {path.suffix.lower() for path in islice(_files(root), LOOKED_AT)}
+        except (OSError, UnreadableStudy):
             return False
-        return bool(set(kinds) & SUFFIXES) and set(kinds) <= SUFFIXES | BESIDE
+        return bool(kinds & SUFFIXES) and kinds <= SUFFIXES | BESIDE
 
     def _source(self, path: Path, name: Path) -> Source:
         if self.person == FOLDER and len(name.parts) == 1:

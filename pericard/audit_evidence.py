@@ -1,0 +1,181 @@
+"""What `pericard audit` reads and measures: folders become albums, albums become findings."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cohorts.album import Album
+    from evaluation.tiers import Given
+    from privacy.suite import Suite
+    from privacy.verbatim import Nearest
+
+Tell = Callable[[float, str], None]
+
+SIDE, FRAMES_OF_A_CLIP = 64, 8
+ROLES = ("release", "members", "controls", "reference")
+READING = 0.3  # share of the time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody wants audited.
+
+    Attributes:
+        folders: role (release, members, controls, reference) → folder.
+        readers: role → name of the reader, where it is named.
+        settings: NAME=VALUE of the reader of the release, ROLE.NAME=VALUE of another.
+        random: fair coins told members from controls before training.
+        policy: name of a shipped policy, or a file.
+        attempts: how often a version of this release has been held against these people, this time included.
+        seed: of everything drawn.
+        key: the auditor's, made on first use; `None` for one beside the private files.
+    """
+
+    folders: Mapping[str, Path]
+    readers: Mapping[str, str] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+    random: bool = False
+    policy: str = "audit"
+    attempts: int = 1
+    seed: int = 0
+    key: Path | None = None
+
+
+def given_by(asked: Asked) -> "Given":
+    """Return what lies on the table; raises `UsageError` where one thing is of no use without another."""
+    from conf.compose import UsageError
+    from evaluation.tiers import Given
+
+    try:
+        there = {role: role in asked.folders for role in ROLES[1:]}
+        return Given(**there, random=asked.random)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What was found: findings, audits, the suite if it ran, and the likest pairs, which stay."""
+
+    findings: tuple[Any, ...]
+    audits: tuple[Any, ...]
+    suite: "Suite | None" = None
+    nearest: "Nearest | None" = None
+
+
+def albums_of(asked: Asked, tell: Tell) -> "dict[str, Album]":
+    """Read every folder that was given; two folders must not share a person or a picture."""
+    from hashlib import sha256
+
+    from cohorts.album import album
+    from cohorts.deidentify import Pseudonyms
+    from cohorts.recognise import opened
+
+    albums: dict[str, Album] = {}
+    for at, (role, folder) in enumerate(asked.folders.items()):
+        option = "--reader" if role == "release" else f"--{role}-reader"
+        settings = list(_settings(asked.settings, role))
+        name, config = opened(folder, asked.readers.get(role), settings, override=option)
+        if role == "release" and name == "pictures" and not any(s.startswith("person=") for s in settings):
+            config = opened(folder, name, [*settings, "person=file"])[1]  # samples are nobody's
+        key = sha256(f"pericard audit {asked.seed} {role == 'release'}".encode()).digest()
+        albums[role] = album(
+            config,
+            pseudonyms=Pseudonyms(key),
+            size=SIDE,
+            frames=FRAMES_OF_A_CLIP,
+            progress=_part(tell, role, at, len(asked.folders)),
+        )
+    _apart({role: one for role, one in albums.items() if role != "release"})
+    return albums
+
+
+def _part(tell: Tell, role: str, at: int, of_all: int) -> Callable[[int, int], None]:
+    return lambda done, of: tell(READING * (at + done / of) / of_all, f"reading {role}")
+
+
+def _settings(settings: Sequence[str], role: str) -> Iterator[str]:
+    for setting in settings:
+        of, dot, rest = setting.partition(".")
+        if dot and of in ROLES:
+            if of == role:
+                yield rest
+        elif role == "release":
+            yield setting
+
+
+def _apart(sides: "Mapping[str, Album]") -> None:
+    """Refuse people, or pictures, that stand on two sides: then the attacks would measure nothing."""
+    import hashlib
+
+    from cohorts.study import UnreadableStudy
+
+    names = list(sides)
+    shown = {
+        name: {hashlib.sha256(p.tobytes()).digest() for p in one.frames.pixels if p.max() > p.min()}
+        for name, one in sides.items()
+    }
+    for at, first in enumerate(names):
+        for second in names[at + 1 :]:
+            people = set(sides[first].frames.subjects) & set(sides[second].frames.subjects)
+            if people:
+                raise UnreadableStudy(
+                    f"{first} and {second}",
+                    f"share the identifiers of {len(people)} people; nobody may be on two sides",
+                )
+            if alike := shown[first] & shown[second]:
+                raise UnreadableStudy(f"{first} and {second}", f"share {len(alike)} pictures, bit for bit")
+
+
+def look_at(asked: Asked, given: "Given", albums: "Mapping[str, Album]", tell: Tell) -> Looked:
+    """Measure what the tier allows to measure; raises `UnreadableStudy` where there is too little to do it."""
+    from evaluation import attacked
+    from evaluation.evidence import exact
+    from privacy.gallery import Gallery
+    from privacy.suite import RANDOM, examine
+    from privacy.verbatim import likest
+
+    released = albums["release"]
+    findings: list[Any] = []
+    if not given.members:
+        return Looked(findings=(), audits=())
+    members = albums["members"]
+    tell(0.3, "looking for very pictures of members")
+    nearest = likest(Gallery.of(members.frames), Gallery.of(released.frames))
+    n, copied = len(nearest.verbatim), int(nearest.verbatim.sum())
+    how = f"released pictures that are the very picture of a member, by eye of a program; {n} members were looked for"
+    findings.append(exact("copies.members", float(copied), n=n, how=how))
+    if not given.controls:
+        return Looked(findings=tuple(findings), audits=(_copies_audit(n, copied, asked),), nearest=nearest)
+    try:
+        suite = examine(
+            released.frames,
+            members.frames,
+            albums["controls"].frames,
+            reference=albums["reference"].frames if given.reference else None,
+            attributes={s: words for one in albums.values() for s, words in one.attributes.items()},
+            split=RANDOM if given.random else "not random",
+            seed=asked.seed,
+            progress=lambda share, what: tell(0.35 + 0.6 * share, what),
+        )
+    except ValueError as error:
+        from cohorts.study import UnreadableStudy
+
+        raise UnreadableStudy("this audit", str(error)) from error
+    findings += attacked.findings(suite)
+    audits = (_copies_audit(n, copied, asked), *attacked.audits(suite, attempts=asked.attempts))
+    return Looked(findings=tuple(findings), audits=audits, suite=suite, nearest=nearest)
+
+
+def _copies_audit(n: int, copied: int, asked: Asked) -> Any:
+    from evaluation.attacked import VERSION
+    from evaluation.predicate import Audit
+
+    return Audit(
+        name="copies", kind="copies", version=VERSION, n_member=n, n_control=0, split="needs none", metric="members",
+        estimate=float(copied), ci=None, n_attempts=asked.attempts,
+        reason="members one of whose very pictures, but for resizing and compression, is in the release; "
+        "copies that were altered more are not counted here",
+    )  # fmt: skip
