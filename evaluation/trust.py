@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from evaluation.schema import decode, encode
@@ -42,6 +41,8 @@ class SigningKey:
         Raises:
             ValueError: the file is no unencrypted Ed25519 key in PEM.
         """
+        from cryptography.hazmat.primitives import serialization
+
         private = serialization.load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(private, Ed25519PrivateKey):
             raise ValueError(f"{path.name} holds a key of another kind than Ed25519")  # noqa: TRY004 - a file
@@ -49,6 +50,8 @@ class SigningKey:
 
     def write(self, path: Path) -> None:
         """Write the key as PKCS 8 in PEM, readable by its owner only; refuses to overwrite."""
+        from cryptography.hazmat.primitives import serialization  # what a verifier never needs
+
         pem = self._private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import certificate
+from evaluation import certificate, revocation
 from evaluation.certificate import CERTIFICATE, REPORT, TRUST
 from evaluation.envelope import seal
 from evaluation.policy import Lane
@@ -225,3 +225,24 @@ def test_the_command_loads_no_array_library_and_survives_a_poor_terminal(made: C
         check=False,
     )
     assert done.stdout.decode().rstrip().endswith("[] 0"), done.stderr.decode()
+
+
+def test_the_whole_command_loads_no_heavy_library_even_with_a_list_and_an_older_certificate(made: Certified) -> None:
+    """What a reader without torch installs is enough: the command line, signatures, YAML, and a table for people."""
+    verified = certificate.verify(made.folder, trust=made.trust, now=datetime.now(UTC))
+    newer = statement(subject=verified.statement.subject, issued=datetime.now(UTC), supersedes=verified.digest)
+    older, listed = made.folder.parent / "older.json", made.folder.parent / "list.json"
+    older.write_bytes((made.folder / CERTIFICATE).read_bytes())
+    made.resign(newer)
+    listed.write_bytes(revocation.sealed(revocation.updated(None, now=datetime.now(UTC)), made.coordinator).canonical)
+    heavy = ("torch", "numpy", "scipy", "pandas", "PIL", "monai", "matplotlib", "flwr", "opacus", "hydra", "omegaconf",
+             "sklearn", "jinja2", "cohorts", "privacy", "learning", "server", "client", "asyncio")  # fmt: skip
+    program = (
+        "import sys; from pericard.cli import run;"
+        f"code = run(['verify', {str(made.folder)!r}, '--revocations', {str(listed)!r},"
+        f" '--supersedes', {str(older)!r}]);"
+        f"print([m for m in {heavy} if m in sys.modules], code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
+    assert done.stdout.rstrip().endswith("[] 0"), done.stdout + done.stderr
+    assert "status unknown since" in done.stdout
