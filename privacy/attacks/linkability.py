@@ -88,7 +88,7 @@ class Linkability:
 
 
 def _elsewhere(gallery: Gallery) -> NDArray[np.bool_]:
-    return (gallery.view >= 0) & (gallery.view != _A)
+    return np.asarray((gallery.view >= 0) & (gallery.view != _A), bool)
 
 
 def _half(gallery: Gallery, *, first: bool) -> Gallery:
