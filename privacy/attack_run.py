@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from privacy.estimate import Estimate, holm
 from privacy.gallery import Gallery, joined
 from privacy.membership import Exchange, Scores, Separation, by_subject, separation
 from privacy.neighbours import nearest
+from privacy.risk import risk
 
 SHARES = (0.01, 0.05)
 """Shares of the members with planted copies."""
@@ -45,6 +46,7 @@ class Record:
         negative_control: p-value of the attack on a release of other real people; `None` where it could not be run.
         blind_baseline: whether a classifier without release told nothing apart.
         risk: excess over controls of an attack that guesses, 95 %.
+        void: why nothing may be concluded from that, empty where something may.
         note: what a reader has to know.
     """
 
@@ -61,6 +63,7 @@ class Record:
     negative_control: float | None = None
     blind_baseline: bool = False
     risk: Estimate | None = None
+    void: str = ""
     note: str = ""
 
 
@@ -153,6 +156,33 @@ class AttackRun:
         record = self.record(name, self.everybody, found, p_value, largest.auc, note)
         negative = self.p_value(scored(others[0], others[1:]), self.member) if others else None
         return replace(record, kind="model", negative_control=negative)
+
+    def risks(self) -> list[Record]:
+        """Run the attacks that guess, on every attribute and every pair of halves that somebody knows of."""
+        known = sorted(self.members.attributes)
+        options = {"attribute": [*known, "view"], "half": ["views", *(["labels"] if known else [])]}
+        records = []
+        for name in of_kind("risk"):
+            part = of_kind("risk")[name]
+            told = [{f.name: word} for f in fields(part) for word in options.get(f.name, [])]
+            records += [self._risk(".".join([name, *given.values()]), part(**given)) for given in told or [{}]]
+        return records
+
+    def _risk(self, name: str, attack: Any) -> Record:
+        main, control = (
+            attack.attempt(people, self.released, self.reference, rng=self.rng(name))
+            for people in (self.members, self.controls)
+        )
+        found = risk(main, control, attack.naive(self.members, self.reference, rng=self.rng(name)))
+        return Record(
+            name=name,
+            kind="risk",
+            n_member=len(self.members.subjects),
+            n_control=len(self.controls.subjects),
+            risk=found.excess,
+            void=found.void,
+            note=found.note,
+        )
 
     def isolated(self) -> NDArray[np.bool_] | None:
         """Return the twentieth of all subjects who resemble others least, members and controls alike."""

@@ -11,6 +11,8 @@ from cohorts.frames import Frames
 from privacy.embedding import embed
 from privacy.neighbours import Features
 
+EF_CLASS = "ef_class"
+_CLASSES = ("below 40", "40 to 49", "50 or above")  # reduced, mildly reduced, preserved (ESC 2021)
 _NOTHING: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
@@ -60,11 +62,13 @@ class Gallery:
         """Embed the pictures of `frames` by the public embedding.
 
         Args:
-            frames: the pictures.
+            frames: the pictures; where they tell an ejection fraction, its class is an attribute without being named.
             attributes: subject → attribute → word; subjects and attributes that are not named are unknown.
         """
         names = sorted({name for subject in frames.subjects for name in attributes.get(subject, {})})
         told = {name: [attributes.get(s, {}).get(name, "") for s in frames.subjects] for name in names}
+        if EF_CLASS not in told and np.isfinite(frames.lvef_percent).any():
+            told[EF_CLASS] = _ef_classes(frames)
         return cls(
             features=embed(frames.pixels),
             subject=frames.subject,
@@ -113,3 +117,12 @@ def joined(first: Gallery, second: Gallery) -> Gallery:
         },
         pixels=np.concatenate(shown) if len(shown) == 2 and shown[0].shape[1:] == shown[1].shape[1:] else None,
     )
+
+
+def _ef_classes(frames: Frames) -> list[str]:
+    """Return the class of each subject's mean ejection fraction, empty where none is known."""
+    known = np.isfinite(frames.lvef_percent)
+    counted = np.bincount(frames.subject[known], minlength=len(frames.subjects))
+    total = np.bincount(frames.subject[known], frames.lvef_percent[known], len(frames.subjects))
+    mean = total / np.maximum(counted, 1)
+    return [_CLASSES[int(m >= 40) + int(m >= 50)] if n else "" for m, n in zip(mean, counted, strict=True)]

@@ -199,6 +199,8 @@ def attacked(
     ]
     if loss is not None:
         records += run.model(loss, other_losses)
+    progress(0.9, "guessing attributes and links")
+    records += run.risks()
     heard = blind is not None and blind.low <= 0.5
     tested = [r for r in records if r.p_value is not None]
     adjusted = dict(zip((r.name for r in tested), holm([r.p_value or 0.0 for r in tested]), strict=True))
