@@ -196,7 +196,13 @@ def signers(envelope: Envelope, *, trust: Trust) -> dict[str, str]:
 
 
 def verify(
-    folder: Path, *, trust: Trust, now: datetime, raw: bytes | None = None, policy_digest: str | None = None
+    folder: Path,
+    *,
+    trust: Trust,
+    now: datetime,
+    raw: bytes | None = None,
+    policy_digest: str | None = None,
+    release: Path | None = None,
 ) -> Verified:
     """Check the certificate in `folder` and, against it, every file of `folder/release` and the documents beside it.
 
@@ -206,6 +212,7 @@ def verify(
         now: the time to judge by, with a time zone.
         raw: the certificate's bytes, if it lies elsewhere.
         policy_digest: accept only a certificate that was decided by this policy.
+        release: where the release lies, if not in `folder`, as of an audit, which keeps the manifest beside itself.
 
     Raises:
         InvalidCertificate: one of its kinds; `differs` lists the files.
@@ -221,9 +228,12 @@ def verify(
     signed = {subject.name: subject.digest for subject in statement.subject}
     if len(signed) != len(statement.subject):
         raise MalformedCertificate("a subject is named twice", "payload")
-    in_release = _check_release(folder / RELEASE, signed)
+    elsewhere = release is not None and (folder / MANIFEST).is_file()
+    where = release or folder / RELEASE
+    in_release = _check_release(where, signed, listed=(folder if elsewhere else where) / MANIFEST)
     documents = _check_documents(folder, signed)
-    beside = {entry.name for entry in folder.iterdir()} - {CERTIFICATE, TRUST, RELEASE} - set(documents)
+    known = {CERTIFICATE, TRUST, RELEASE, *documents, *([MANIFEST] if elsewhere else [])}
+    beside = {entry.name for entry in folder.iterdir()} - known
     return Verified(
         statement=statement,
         signers=signed_by,
@@ -244,11 +254,11 @@ def _check_life(statement: Statement, now: datetime, policy_digest: str | None) 
         raise PolicyMismatch(f"decided by policy {predicate.policy.digest[:12]}…, not {policy_digest[:12]}…", "policy")
 
 
-def _check_release(release: Path, signed: Mapping[str, Mapping[str, str]]) -> int:
+def _check_release(release: Path, signed: Mapping[str, Mapping[str, str]], *, listed: Path) -> int:
     if not {RELEASE, RELEASE_MANIFEST} <= set(signed):
         raise MalformedCertificate("the statement names no release", "payload")
     try:
-        raw = (release / MANIFEST).read_bytes()
+        raw = listed.read_bytes()
     except FileNotFoundError as error:
         raise FilesDiffer(f"{RELEASE_MANIFEST} is missing", RELEASE_MANIFEST) from error
     try:

@@ -102,6 +102,9 @@ def verify(
     older: Annotated[
         Path | None, typer.Option("--supersedes", metavar="FILE", help="The certificate that this one must replace.")
     ] = None,
+    release: Annotated[
+        Path | None, typer.Option("--release", metavar="PATH", help="What an audit in DIR is about, wherever it lies.")
+    ] = None,
     layout: Annotated[
         bool, typer.Option("--schema", callback=_layout, is_eager=True, help="Print the JSON Schema of what is signed.")
     ] = False,
@@ -110,7 +113,7 @@ def verify(
     """Check the signatures, the expiry, withdrawals and every file of a release; say which file differs."""
     from pericard import verify as command
 
-    asked = command.Asked(trust=trust, revocations=revocations, kept=kept, supersedes=older)
+    asked = command.Asked(trust=trust, revocations=revocations, kept=kept, supersedes=older, release=release)
     return until_stopped(lambda: command.verify(folder, asked, as_json=as_json))
 
 

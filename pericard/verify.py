@@ -31,12 +31,14 @@ class Asked:
         trust: whose keys count; those of the folder itself if not given.
         revocations, kept: the newest list of withdrawals, and one from an earlier time which it must extend.
         supersedes: the certificate that this one must replace.
+        release: where the release lies, if not beside the certificate.
     """
 
     trust: Path | None = None
     revocations: Path | None = None
     kept: Path | None = None
     supersedes: Path | None = None
+    release: Path | None = None
 
 
 def verify(folder: Path, asked: Asked, *, as_json: bool) -> int:
@@ -54,7 +56,7 @@ def verify(folder: Path, asked: Asked, *, as_json: bool) -> int:
         next(folder.iterdir(), None)
         raw = (folder / CERTIFICATE).read_bytes()
         trust = _trust(asked.trust or folder / TRUST)
-        verified = certificate.verify(folder, raw=raw, trust=trust, now=now)
+        verified = certificate.verify(folder, raw=raw, trust=trust, now=now, release=asked.release)
         lists = [_list(path, trust) for path in (asked.revocations, asked.kept)]
         status = revocation.status(verified, lists[0], older=lists[1], now=now)
         if asked.supersedes is not None:

@@ -109,3 +109,14 @@ def test_other_people_do_not_fail_and_the_power_is_stated(honest, sides, tmp_pat
     envelope = certificate.Envelope.parse((out / "certificate.json").read_bytes())
     assert certificate.authenticate(envelope, trust=trust) == ("auditor",)
     assert certificate.parse(envelope.payload).predicate.basis.tier == "T3"
+
+
+def test_the_certificate_of_an_audit_is_verified_against_the_release_wherever_it_lies(honest, tmp_path, capsys):
+    shutil.copytree(honest / "release", tmp_path / "release")
+    audited(capsys, tmp_path / "release", tmp_path / "out")
+    verify = ["verify", str(tmp_path / "out"), "--release", str(tmp_path / "release"), "--json"]
+    assert run(verify) == Exit.PASS
+    assert json.loads(capsys.readouterr().out)["signers"] == ["auditor"]
+    (tmp_path / "release" / "images" / "00003.png").unlink()
+    assert run(verify) == Exit.INTEGRITY
+    assert json.loads(capsys.readouterr().out)["differs"] == ["release/images/00003.png"]
