@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cohorts.frames import Frames
 from privacy.embedding import Embedding, embed, embed_poses
-from privacy.planted_families import LEVELS, STANDARD, Pixels, RoundTrip, planted
+from privacy.planted_families import STANDARD, Pixels, RoundTrip, planted
 from privacy.reidentification_threshold import at_least
 
 Likeness = NDArray[np.float32]
@@ -52,7 +52,7 @@ def likenesses(
     frames: Frames,
     *,
     families: Iterable[str] = STANDARD,
-    levels: Iterable[int] = LEVELS,
+    levels: Iterable[int] = CLAIMED,
     others: Pixels | None = None,
     round_trip: RoundTrip | None = None,
     look: Callable[[Pixels], Embedding] = embed,
@@ -63,7 +63,7 @@ def likenesses(
     Args:
         frames: the patients' pictures; every patient has one.
         families: of `FAMILIES`; a still has no `temporal` copy.
-        levels: of `LEVELS`.
+        levels: 1 to 5.
         others: synthetic or public pictures, `(m, height, width)`, for families that need another.
         round_trip: of the family "round trip"; it is handed many pictures at once, each is to be treated alone.
         look: embeds candidates, `(n, height, width)` → `(n, d)`.
