@@ -11,7 +11,8 @@ depends neither on the other images of a batch nor on blocks, threads or the mac
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,16 @@ from numpy.typing import NDArray
 from cohorts.frames import resize
 
 Embedding = NDArray[np.float32]
+Pose: TypeAlias = tuple[float, float, int, int]
 
 SIDE = 16
 DIMENSION = SIDE * SIDE
 POSES = tuple(itertools.product((0.0, -4.0, 4.0), (1.0, 0.96, 1.04), (0, -1, 1), (0, -1, 1)))
 """Rotation in degrees, scale, shift down and right in 1/32 of the image; the first is the image as it is."""
+WIDE = tuple(
+    itertools.product((0.0, -4.0, 4.0, -8.0, 8.0), (1.0, 0.96, 1.04, 0.92, 1.08), (0, -1, 1, -2, 2), (0, -1, 1, -2, 2))
+)
+"""As far as copies of the third level are moved (`privacy.planted_families`): 625 poses, 640 kB for an image."""
 
 _THUMBNAIL = 2 * SIDE
 _STEP = np.float32(2048)
@@ -61,16 +67,17 @@ def embed(pixels: NDArray[np.uint8]) -> Embedding:
     return _features(_thumbnails(pixels))
 
 
-def embed_poses(pixels: NDArray[np.uint8]) -> Embedding:
-    """Embed images in each of `POSES`: float32, `(n, 81, 256)`, 83 kB for an image."""
+def embed_poses(pixels: NDArray[np.uint8], poses: Sequence[Pose] = POSES) -> Embedding:
+    """Embed images in each of `poses`: float32, `(n, poses, 256)`; 83 kB for an image in `POSES`."""
     small = _thumbnails(pixels)
-    poses = np.empty((len(small), len(POSES), DIMENSION), np.float32)
-    shifts = [pose[2:] for pose in POSES[:9]]
-    for turn, (degrees, scale, _, _) in enumerate(POSES[::9]):
-        turned = _turned(small, degrees, scale)
-        for at, (down, right) in enumerate(shifts, 9 * turn):
-            poses[:, at] = _features(turned[:, 1 - down :, 1 - right :][:, :_THUMBNAIL, :_THUMBNAIL])
-    return poses
+    found = np.empty((len(small), len(poses), DIMENSION), np.float32)
+    border = max((abs(step) for pose in poses for step in pose[2:]), default=0)
+    for (degrees, scale), same in itertools.groupby(enumerate(poses), key=lambda pose: pose[1][:2]):
+        turned = _turned(small, degrees, scale, border)
+        for at, (_, _, down, right) in same:
+            moved = turned[:, border - down :, border - right :][:, :_THUMBNAIL, :_THUMBNAIL]
+            found[:, at] = _features(moved)
+    return found
 
 
 def nearest(queries: Embedding, references: Embedding) -> NDArray[np.float32]:
@@ -94,9 +101,9 @@ def _thumbnails(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return small
 
 
-def _turned(small: NDArray[np.float32], degrees: float, scale: float) -> NDArray[np.float32]:
-    """Turn and scale thumbnails about their centre, bilinearly, with one more pixel all around; black beyond."""
-    padded = np.pad(small, ((0, 0), (1, 1), (1, 1)))
+def _turned(small: NDArray[np.float32], degrees: float, scale: float, border: int) -> NDArray[np.float32]:
+    """Turn and scale thumbnails about their centre, bilinearly, with `border` more all around; black beyond."""
+    padded = np.pad(small, ((0, 0), (border, border), (border, border)))
     if (degrees, scale) == (0.0, 1.0):
         return padded
     side = padded.shape[1]
