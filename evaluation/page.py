@@ -75,7 +75,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% endif %}
 <header>
 <svg width="34" height="34" viewBox="0 0 34 34" role="img" aria-label="Pericard"><path d="M17 30C8 24.5 3.5 19 3.5 12.6 3.5 8 6.9 5 10.6 5c2.7 0 5 1.4 6.4 3.7C18.4 6.4 20.7 5 23.4 5c3.7 0 7.1 3 7.1 7.6C30.5 19 26 24.5 17 30z" fill="none" stroke="#0b6e7f" stroke-width="2"/><path d="M17 25.2c-5.600-3.700-8.700-7.400-8.700-11.900 0-2.200 1.500-3.600 3.200-3.600 2.200 0 3.900 1.700 5.500 4.300 1.600-2.600 3.300-4.300 5.500-4.300 1.700 0 3.200 1.400 3.200 3.600 0 4.500-3.100 8.200-8.700 11.900z" fill="#0b6e7f"/></svg>
-<h1>Pericard<span>Report of a certified release</span></h1>
+<h1>Pericard<span>{{ 'Report of an audit' if p.basis else 'Report of a certified release' }}</span></h1>
 <div class="where">Certificate <code>{{ p.id }}</code><br>issued {{ p.issued[:10] }}, expires {{ p.expires[:10] }}</div>
 </header>
 
@@ -84,10 +84,17 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <p>{{ verdict }}</p>
 </section>
 <dl class="facts">
+{% if p.basis %}
+<div><dt>Evidence</dt><dd>{{ p.basis.tier }}<small>of T0 to T5</small></dd></div>
+<div><dt>Members looked for</dt><dd>{{ '{:,}'.format(p.audits | map(attribute='n_member') | max) if p.audits else '–' }}<small>patients it was made from</small></dd></div>
+<div><dt>Audited</dt><dd>{{ '{:,}'.format(p.release.n_samples) }}<small>pictures or clips{{ ', ' if p.release.views }}{{ p.release.views | join(', ') }}</small></dd></div>
+<div><dt>Smallest leak noticed</dt><dd>{% if least is not none %}{{ (100 * least) | number }} %<small>of members copied, with probability 0.8</small>{% else %}–<small>none with probability 0.8</small>{% endif %}</dd></div>
+{% else %}
 <div><dt>Lane</dt><dd>{{ p.release.lane }}<small>{{ 'ε covers the released files' if p.dp.release_covered else 'the files have no ε of their own' }}</small></dd></div>
 <div><dt>Privacy of one patient</dt><dd>{% if p.dp.eps is not none %}ε = {{ p.dp.eps | number }}<small>δ = {{ p.dp.delta | power }}</small>{% else %}no ε<small>{% if p.dp.per_view[SERVER] is not none %}the generator’s is {{ p.dp.per_view[SERVER] | number }}{% else %}nothing was noised{% endif %}</small>{% endif %}</dd></div>
 <div><dt>Released</dt><dd>{{ '{:,}'.format(p.release.n_samples) }}<small>synthetic samples, {{ p.release.views | join(', ') }}</small></dd></div>
 <div><dt>Sites</dt><dd>{{ p.sites | length }}<small>about {{ '{:,}'.format(p.sites | sum(attribute='n_rounded')) }} patients together</small></dd></div>
+{% endif %}
 </dl>
 
 <h2>In plain words</h2>
@@ -131,6 +138,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 {% for o in p.release.obeyed %}
 <p class="note">Asked for and found: {{ o.label }} from {{ o.low | number }} to {{ o.high | number }} in {{ '{:,}'.format(o.n) }} synthetic hearts, against what the masks that were released show ({{ o.measured }}): correlation {{ '%.3f' | format(o.correlation) }}, mean error {{ '%.1f' | format(o.error) }}, bias {{ '%+.1f' | format(o.bias) }}.</p>
 {% endfor %}
+{% if not p.basis or p.utility %}
 <section class="keep">
 <h2>Is it useful?</h2>
 {% if utility %}
@@ -157,6 +165,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 </tbody></table></div>
 {% else %}
 <p>No task was scored.</p>
+{% endif %}
 {% endif %}
 {% if p.fairness %}
 <section class="keep"><h3>Whom it serves worst</h3>
@@ -189,8 +198,9 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <p>No attack was run.</p>
 {% endfor %}
 <p class="note">An attack that finds nothing says something only if it finds copies that were planted on purpose. An attack that failed says that this attack failed.</p>
-<p class="note">Before release, candidates were screened ({{ p.filter.mode | words }}{% if p.filter.acceptance_rounded is not none %}; about {{ (100 * p.filter.acceptance_rounded) | round | int }} % were kept{% endif %}{% if p.filter.tau is not none %}; threshold {{ p.filter.tau | number }}{% if p.filter.tau_method %}, {{ p.filter.tau_method | words }}{% endif %}{% if p.filter.n_calib %}, {{ p.filter.n_calib }} calibration patients{% endif %}{% endif %}).</p>
+{% if not p.basis %}<p class="note">Before release, candidates were screened ({{ p.filter.mode | words }}{% if p.filter.acceptance_rounded is not none %}; about {{ (100 * p.filter.acceptance_rounded) | round | int }} % were kept{% endif %}{% if p.filter.tau is not none %}; threshold {{ p.filter.tau | number }}{% if p.filter.tau_method %}, {{ p.filter.tau_method | words }}{% endif %}{% if p.filter.n_calib %}, {{ p.filter.n_calib }} calibration patients{% endif %}{% endif %}).</p>{% endif %}
 
+{% if not p.basis or p.dp.audited %}
 <h2>What it cost in privacy</h2>
 <div class="epsilon">
 <div class="big">{% if p.dp.eps is not none %}ε = {{ p.dp.eps | number }}<small>per patient, at δ = {{ p.dp.delta | power }}</small>{% else %}no ε<small>for the released files</small>{% endif %}</div>
@@ -230,10 +240,12 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <h3>Assumed</h3>
 <ul><li>the unit is the patient with all studies; neighbours differ by one patient, {{ 'added or removed' if p.adjacency == 'add_remove' else p.adjacency | words }}</li>{% for line in p.dp.assumptions %}<li>{{ line }}</li>{% endfor %}</ul>
 
+{% endif %}
 <h2>Limits</h2>
 <ul>{% for line in p.limits %}<li>{{ line }}</li>{% endfor %}</ul>
 
 <h2>Where it comes from</h2>
+{% if p.sites %}
 <div class="scroll"><table>
 <thead><tr><th>Site</th><th class="number">Patients, rounded</th><th class="number">ε spent in its life</th><th>Ledger head</th></tr></thead>
 <tbody>
@@ -241,6 +253,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem
 <tr><td>{{ site.pseudonym }}</td><td class="number">{{ site.n_rounded }}</td><td class="number">{{ site.eps_spent_lifetime | number }}</td><td><code>{{ site.ledger_head }}</code></td></tr>
 {% endfor %}
 </tbody></table></div>
+{% endif %}
 <dl class="record">
 {% for name, value in (('Code', p.repro.code_digest), ('Commit', p.repro.code_commit), ('Experiment', p.repro.config_digest), ('Model', p.repro.model_digest), ('Lock file', p.repro.lockfile_digest), ('Container', p.repro.container_digest), ('Policy', p.policy.digest)) %}
 {% if value %}<dt>{{ name }}</dt><dd><code>{{ value }}</code></dd>{% endif %}

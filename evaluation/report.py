@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from rich.table import Table
 
-PHANTOM, REAL, SYNTHETIC = "phantom", "real", "synthetic"
+PHANTOM, REAL, SYNTHETIC, AUDITED = "phantom", "real", "synthetic", "audited"
 CAPTIONS: Mapping[str, str] = {
     PHANTOM: "Public phantoms, simulated: no patient",
     REAL: "Real studies of this site",
     SYNTHETIC: "The release: people who do not exist",
+    AUDITED: "The release, as it was found",
 }
 ARMS: Mapping[str, tuple[str, str]] = {  # how an arm of a task is called, and the tone it is drawn in
     "TSTR": ("the release", "release"),
@@ -97,7 +98,7 @@ def draw(
 
     Args:
         predicate: the certificate's predicate, as an object or as its JSON.
-        pictures: frames by origin: `phantom`, `real` or `synthetic`.
+        pictures: frames by origin: `phantom`, `real`, `synthetic`, or `audited`.
         films: clips by origin, uint8, `(n, frames, height, width)`, each a strip in the report.
         stays_at_site: real studies may be shown, and the report says on every page that it must not leave the site.
 
@@ -135,6 +136,7 @@ def draw(
         ],
         SERVER=SERVER,
         RELEASE=RELEASE,
+        least=max((a.smallest_leak for a in predicate.audits if a.smallest_leak is not None), default=None),
         FEWEST=FEWEST,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from evaluation.evidence import Verdict
-from evaluation.predicate import RELEASE, SERVER
+from evaluation.predicate import RELEASE, SERVER, Basis
 from evaluation.statement import Predicate
 
 NORMAL = NormalDist()
@@ -70,6 +70,8 @@ def power(number: float) -> str:
 
 def plain(predicate: Predicate) -> tuple[str, ...]:
     """Return the paragraphs that say what this release is."""
+    if predicate.basis is not None:
+        return _of_an_audit(predicate, predicate.basis)
     release, n = predicate.release, len(predicate.sites)
     updates = "noised model updates" if predicate.dp.per_view[SERVER] is not None else "model updates"
     return (
@@ -80,6 +82,18 @@ def plain(predicate: Predicate) -> tuple[str, ...]:
         f"Meant for: {_clause(release.intended_use)}. Not for: {_clause(release.forbidden_use)}. "
         f"Licence: {release.license}.",
         _privacy(predicate),
+        "This report is evidence. Whether it suffices, and what the release is in law, is decided by people.",
+    )
+
+
+def _of_an_audit(predicate: Predicate, basis: Basis) -> tuple[str, ...]:
+    release = predicate.release
+    return (
+        f"This is an audit of a release, whoever made it. On the table lay {_listed(basis.given)}: evidence of tier "
+        f"{basis.tier}. That allows to conclude {basis.allows}.",
+        f"The release holds {release.n_samples:,} files of pictures or clips"
+        f"{f' ({_listed(release.views)})' if release.views else ''}. How they were made, and with which promise, an "
+        "audit does not know: it states no ε.",
         "This report is evidence. Whether it suffices, and what the release is in law, is decided by people.",
     )
 

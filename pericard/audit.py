@@ -162,10 +162,10 @@ def _replay(asked: Asked) -> list[str]:
 
 def _report(statement: "Statement", released: "Album") -> bytes:
     """Draw the report; a release that failed is not shown, for then it may show patients."""
-    from evaluation.report import SYNTHETIC, Pictures, draw
+    from evaluation.report import AUDITED, Pictures, draw
 
     failed = statement.predicate.verdict.value == "FAIL"
-    shown = {} if failed else {SYNTHETIC: Pictures(pixels=released.frames.pixels[:SHOWN])}
+    shown = {} if failed else {AUDITED: Pictures(pixels=released.frames.pixels[:SHOWN])}
     return draw(statement.predicate, shown).encode()
 
 
