@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from privacy.estimate import Estimate, holm
 from privacy.gallery import Gallery, joined
 from privacy.membership import Exchange, Scores, Separation, by_subject, separation
 from privacy.neighbours import nearest
-from privacy.risk import risk
+from privacy.risk import Attempts, risk
 
 SHARES = (0.01, 0.05)
 """Shares of the members with planted copies."""
@@ -159,21 +159,24 @@ class AttackRun:
 
     def risks(self) -> list[Record]:
         """Run the attacks that guess, on every attribute and every pair of halves that somebody knows of."""
-        known = sorted(self.members.attributes)
-        options = {"attribute": [*known, "view"], "half": ["views", *(["labels"] if known else [])]}
-        records = []
+        known, records = sorted(self.members.attributes), []
         for name in of_kind("risk"):
-            part = of_kind("risk")[name]
-            told = [{f.name: word} for f in fields(part) for word in options.get(f.name, [])]
-            records += [self._risk(".".join([name, *given.values()]), part(**given)) for given in told or [{}]]
+            for form, attack in of_kind("risk")[name].forms(known).items():
+                records.append(self._risk(".".join([name, *form]), attack))
         return records
 
     def _risk(self, name: str, attack: Any) -> Record:
-        main, control = (
-            attack.attempt(people, self.released, self.reference, rng=self.rng(name))
-            for people in (self.members, self.controls)
+        def made(people: Gallery, released: Gallery) -> Attempts:
+            attempts: Attempts = attack.attempt(people, released, self.reference, rng=self.rng(name))
+            return attempts
+
+        runs = (
+            *(made(people, self.released) for people in (self.members, self.controls)),
+            attack.naive(self.members, self.reference, rng=self.rng(name)),
         )
-        found = risk(main, control, attack.naive(self.members, self.reference, rng=self.rng(name)))
+        found = risk(*runs)
+        if found.void and found.excess is not None:  # too weak, or is there nothing to find? planted copies tell
+            found = risk(*runs, planted=made(self.members, joined(self.released, self._leak())))
         return Record(
             name=name,
             kind="risk",
@@ -183,6 +186,14 @@ class AttackRun:
             void=found.void,
             note=found.note,
         )
+
+    def _leak(self) -> Gallery:
+        """Return copies of the larger share of members, with their labels."""
+        copied = self.rng("leak").permutation(self.members.subjects)[
+            : math.ceil(SHARES[-1] * len(self.members.subjects))
+        ]
+        labels = self.members.select(copied.tolist()).attributes
+        return replace(self.copies.select(copied.tolist()), attributes=labels)
 
     def isolated(self) -> NDArray[np.bool_] | None:
         """Return the twentieth of all subjects who resemble others least, members and controls alike."""

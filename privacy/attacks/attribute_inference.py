@@ -11,6 +11,7 @@ a release move the average by their share; they move the precision at a recall o
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,7 +24,8 @@ from privacy.gallery import Gallery
 from privacy.resemblance import nearest_people, singly
 from privacy.risk import Attempts
 
-VIEW = "view"
+VIEW, SUREST = "view", "surest"
+NEIGHBOURS, RECALL = (1, 5, 10), 0.05
 _LEAST = 1e-3  # closer is a copy, however close
 
 
@@ -50,6 +52,15 @@ class AttributeInference:
             raise ValueError(f"k={self.k} must be at least 1")
         if not 0 < self.recall <= 1:
             raise ValueError(f"recall={self.recall} must lie in (0, 1]")
+
+    @classmethod
+    def forms(cls, known: Sequence[str]) -> dict[tuple[str, ...], "AttributeInference"]:
+        """Return what to run, by what to call it, where these attributes are known; "surest" at a recall of 5 %."""
+        found: dict[tuple[str, ...], AttributeInference] = {}
+        for attribute in (*known, VIEW):
+            found |= {(attribute, f"k{k}"): cls(attribute=attribute, k=k) for k in NEIGHBOURS}
+            found[attribute, SUREST] = cls(attribute=attribute, recall=RECALL)
+        return found
 
     def attempt(self, targets: Gallery, released: Gallery, reference: Gallery, *, rng: np.random.Generator) -> Attempts:
         """Guess the attribute of subjects of `targets`; a success is a right guess."""

@@ -49,6 +49,11 @@ class Linkability:
         if self.k < 1:
             raise ValueError(f"k={self.k} must be at least 1")
 
+    @classmethod
+    def forms(cls, known: Sequence[str]) -> dict[tuple[str, ...], "Linkability"]:
+        """Return what to run, by what half B is."""
+        return {(half,): cls(half=half) for half in HALVES if half == "views" or known}
+
     def attempt(self, targets: Gallery, released: Gallery, reference: Gallery, *, rng: np.random.Generator) -> Attempts:
         """Join the halves of subjects of `targets`; a success is a released person near to both halves of one."""
         del reference, rng

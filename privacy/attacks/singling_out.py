@@ -10,6 +10,7 @@ distance r_k: w(r) = k/m · (r/r_k)^D, with the local dimension D by maximum lik
 & Bickel 2004, averaged as MacKay & Ghahramani 2005). Controls, of whom the same is claimed, test that extrapolation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,6 +49,12 @@ class SinglingOut:
             raise ValueError(f"expected={self.expected} must lie in (0, {LARGEST_EXPECTED}]: larger is true by chance")
         if self.neighbours < 3 or self.claims < 1:
             raise ValueError(f"neighbours={self.neighbours} must be at least 3 and claims={self.claims} at least 1")
+
+    @classmethod
+    def forms(cls, known: Sequence[str]) -> dict[tuple[str, ...], "SinglingOut"]:
+        """Return what to run, whatever attributes are known."""
+        del known
+        return {(): cls()}
 
     def attempt(self, targets: Gallery, released: Gallery, reference: Gallery, *, rng: np.random.Generator) -> Attempts:
         """Claim of released people; a success is a claim that exactly one subject of `targets` fulfils."""

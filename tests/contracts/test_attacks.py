@@ -10,7 +10,7 @@ An attack is a frozen config dataclass under a name in `ATTACKS`; its `kind` say
 - "membership": `score(targets, released, reference, *, rng)` returns one number a picture, higher for members.
 - "model": the same with the generator's loss and those of other models in place of the release.
 - "risk": `attempt(targets, released, reference, *, rng)` returns `Attempts`; `naive(targets, reference, *, rng)`
-  likewise, without the release.
+  likewise, without the release; `forms(known)` what to run where those attributes are known, by words for its name.
 - "alone": `look(released, *, rng)` returns findings, with no real picture at all.
 
 The people here are smooth random fields, so no two resemble each other and a leak can only be a copy.
@@ -33,6 +33,7 @@ from privacy.gallery import Gallery
 from privacy.mechanism import LaplacePlan
 from privacy.membership import Exchange
 from privacy.randomness import SecureRandom
+from privacy.risk import risk
 from privacy.suite import plain
 
 
@@ -235,6 +236,14 @@ class TestRisk:
         assert made[0] == made[1]
         assert 0 <= made[0].successes <= made[0].attempts
         assert made[0].attempts or made[0].note
+
+    def test_it_sees_a_release_of_the_people_themselves(self, name: str) -> None:
+        lows = []
+        for attack in of_kind("risk")[name].forms(sorted(PATIENTS.attributes)).values():
+            main, control = (attack.attempt(people, PATIENTS, OTHERS, rng=_rng()) for people in (PATIENTS, STRANGERS))
+            excess = risk(main, control, attack.naive(PATIENTS, OTHERS, rng=_rng())).excess
+            lows += [] if excess is None else [excess.low]
+        assert not lows or max(lows) > 0.2  # nobody here has two views that linking could join
 
     def test_without_a_release_it_still_guesses(self, name: str) -> None:
         naive = _part("risk", name).naive(PATIENTS, OTHERS, rng=_rng())
