@@ -3,6 +3,7 @@
 Everything shown is read off the signed predicate; the report adds words and figures, never numbers of its own.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cohorts.study import STRUCTURES
-from evaluation import heard, plots, words
+from evaluation import attempts, figures, heard, plots, words
 from evaluation.evidence import Verdict
-from evaluation.page import PAGE
-from evaluation.plots import Row
-from evaluation.policy import Policy, Rule
-from evaluation.predicate import FEWEST, RELEASE, SERVER, Audit, EvaluatedRule, Number, Utility
+from evaluation.page import PAGES
+from evaluation.predicate import FEWEST, RELEASE, SERVER, Left
+from evaluation.rulings import rule_lines
 from evaluation.schema import decode
 from evaluation.statement import Predicate
-from evaluation.useful import OVERALL, UNITS
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -32,22 +31,6 @@ CAPTIONS: Mapping[str, str] = {
     SYNTHETIC: "The release: people who do not exist",
     AUDITED: "The release, as it was found",
 }
-ARMS: Mapping[str, tuple[str, str]] = {  # how an arm of a task is called, and the tone it is drawn in
-    "TSTR": ("the release", "release"),
-    "release": ("the release", "release"),
-    "synthetic": ("the release", "release"),
-    "TRTR": ("the sites’ studies", "real"),
-    "real": ("the sites’ studies", "real"),
-    "real_federated": ("the sites’ studies, in common", "real"),
-    "real_local": ("the sites’ studies, each alone", "real"),
-    "phantom": ("public phantoms alone", "public"),
-}
-RATES: Mapping[str, tuple[str, str]] = {  # findings `<attack>.<this>`: shares of subjects beside its estimate
-    "members": ("members", "release"),
-    "controls": ("people it never saw", "public"),
-    "copies": ("altered copies of members", "alarm"),
-}
-POWERS: Mapping[str, str] = {"power_1_percent": "1 %", "power_5_percent": "5 %"}  # of members copied, and noticed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,35 +39,6 @@ class Pictures:
 
     pixels: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleLine:
-    """One rule of the policy with its evidence, as a row of the table."""
-
-    rule: Rule
-    outcome: EvaluatedRule
-    estimate: Number | None
-    how: str
-
-    @property
-    def held_against(self) -> str:
-        """The number that decides, and the bound it must meet."""
-        must = f"{SIGNS[self.rule.op]} {_number(self.rule.threshold)}"
-        if self.outcome.bound_used is None:
-            return f"must be {must}"
-        joined = " " if self.outcome.verdict is Verdict.PASS else ", must be "
-        return f"{_number(self.outcome.bound_used)}{joined}{must}"
-
-    @property
-    def side(self) -> str:
-        """The end of the interval that `held_against` names."""
-        if self.outcome.bound_used is None or self.estimate is None or self.estimate.low == self.estimate.high:
-            return ""
-        return "lower end" if self.outcome.bound_used == self.estimate.low else "upper end"
-
-
-SIGNS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">", "|.|<": "within ±"}
 
 
 def draw(
@@ -113,11 +67,24 @@ def draw(
         raise ValueError(f"pictures of {unknown[0]!r}; a report shows {', '.join(CAPTIONS)}")
     if REAL in shown and not stays_at_site:
         raise ValueError("real studies are shown only in a report that stays_at_site")
+    dp, epsilon = predicate.dp, _epsilon(predicate)
     return _page().render(
         p=predicate,
         verdict=words.verdict_of(predicate),
         plain=words.plain(predicate),
-        aid=_reading_aid(predicate),
+        aid=words.reading_aid(epsilon, dp.delta) if epsilon is not None and dp.delta is not None else "",
+        sure=None if epsilon is None else words.certainty(epsilon),
+        proved=_proved(predicate),
+        attempts=attempts.summary(predicate.audits),
+        questions=attempts.questions(predicate.audits),
+        audits=[
+            attempts.line(
+                audit, figure=figures.rates(predicate, audit, f"audit-{i}"), powers=figures.powers(predicate, audit)
+            )
+            for i, audit in enumerate(predicate.audits)
+        ],
+        planted=attempts.planted(predicate.filter),
+        screened=math.exp((predicate.filter.eps or 0.0) / (predicate.filter.votes or 1)),
         rules=rule_lines(predicate),
         sheets=[
             (CAPTIONS[origin], plots.sheet(pictures[origin].pixels, pictures[origin].masks))
@@ -127,36 +94,18 @@ def draw(
         films=[(CAPTIONS[origin], plots.film(films[origin])) for origin in CAPTIONS if films and origin in films],
         tints=[(STRUCTURES[label], f"rgb{tint}") for label, tint in plots.TINTS.items()],
         stays_at_site=stays_at_site,
-        utility=_utility(predicate.utility),
-        differences=_differences(predicate),
+        utility=figures.utility(predicate.utility),
+        differences=figures.differences(predicate),
+        parity=[u for u in predicate.utility if u.difference is not None or u.verdict or u.equivalent],
         heard=heard.lines(predicate.utility),
-        audits=[
-            (audit, _rates(predicate, audit, f"audit-{i}"), _powers(predicate, audit))
-            for i, audit in enumerate(predicate.audits)
-        ],
+        left=_left(predicate.left),
+        least=min((a.smallest_leak for a in predicate.audits if a.smallest_leak is not None), default=None),
         SERVER=SERVER,
         RELEASE=RELEASE,
-        least=max((a.smallest_leak for a in predicate.audits if a.smallest_leak is not None), default=None),
         FEWEST=FEWEST,
+        RATES=figures.RATES_OF,
+        SHOWN={Verdict.PASS: "shown", Verdict.FAIL: "refuted", Verdict.INCONCLUSIVE: "open"},
     )
-
-
-def rule_lines(predicate: Predicate) -> tuple[RuleLine, ...]:
-    """Return every rule of the signed policy with its evidence, required rules first."""
-    found = {finding.metric: finding for finding in predicate.findings}
-    outcomes = {outcome.rule: outcome for outcome in predicate.policy.evaluated_rules}
-    lines = []
-    for rule in Policy.parse(predicate.policy.text).rules:
-        finding = found.get(rule.metric)
-        lines.append(
-            RuleLine(
-                rule=rule,
-                outcome=outcomes[rule.id],
-                estimate=finding.estimate if finding else None,
-                how=finding.how if finding else "",
-            )
-        )
-    return tuple(sorted(lines, key=lambda line: not line.outcome.required))
 
 
 def findings_table(predicate: Predicate) -> "Table":
@@ -182,8 +131,8 @@ def findings_table(predicate: Predicate) -> "Table":
     for line in rule_lines(predicate):
         table.add_row(
             Text(line.rule.id if line.outcome.required else f"{line.rule.id} (not required)"),
-            _number(line.estimate.value) if line.estimate else "–",
-            _interval(line.estimate),
+            words.number(line.estimate.value) if line.estimate else "–",
+            words.interval(line.estimate),
             f"{line.side} {line.held_against}".strip(),
             Text(line.outcome.verdict.value, styles[line.outcome.verdict]),
         )
@@ -193,109 +142,47 @@ def findings_table(predicate: Predicate) -> "Table":
 def _page() -> "Template":
     import jinja2
 
-    pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters.update(number=_number, interval=_interval, power=words.power, words=_words, arm=_arm, score=_score)
-    return pages.from_string(PAGE)
-
-
-def _reading_aid(predicate: Predicate) -> str:
-    dp = predicate.dp
-    epsilon = dp.per_view[RELEASE] if dp.per_view[RELEASE] is not None else dp.per_view[SERVER]
-    return words.reading_aid(epsilon, dp.delta) if epsilon is not None and dp.delta is not None else ""
-
-
-def _utility(results: Sequence[Utility]) -> str:
-    """Draw each task's main metrics; those that detail one (`dice_atrium` beside `dice`) stand in the table.
-
-    So do errors and distances, whose units are others, and what is said of all patients together.
-    """
-    metrics = {(r.task, r.metric) for r in results}
-    groups: dict[str, list[Row]] = {}
-    for result in results:
-        details = any(t == result.task and result.metric.startswith(f"{m}_") for t, m in metrics)
-        details = details or result.metric.endswith(UNITS) or result.metric in OVERALL
-        details = details or heard.is_weight(result.metric)
-        if result.estimate is None or result.ci is None or details:
-            continue
-        label, tone = _arm(result.arm), ARMS.get(result.arm, ("", "real"))[1]
-        note = f"{_score(result.estimate)}  ({_score(result.ci[0])} to {_score(result.ci[1])})"
-        row = Row(label=label, value=result.estimate, low=result.ci[0], high=result.ci[1], tone=tone, note=note)
-        groups.setdefault(f"{_words(result.task).capitalize()}: {_words(result.metric)}", []).append(row)
-    return (
-        plots.forest(groups, axis="on the sites’ test patients, by what was trained on", name="utility")
-        if groups
-        else ""
+    pages = jinja2.Environment(
+        loader=jinja2.DictLoader(PAGES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-
-
-def _differences(predicate: Predicate) -> str:
-    rows = [
-        Row(
-            label=_compared(line.rule.metric),
-            value=line.estimate.value,
-            low=line.estimate.low,
-            high=line.estimate.high,
-            note=f"{line.outcome.verdict}, if {SIGNS[line.rule.op]} {_number(line.rule.threshold)}",
-        )
-        for line in rule_lines(predicate)
-        if line.rule.metric.startswith("utility.") and line.estimate
-    ]
-    if not rows:
-        return ""
-    return plots.forest(
-        {"": rows},
-        axis="difference, paired by patient (right of 0: the release is better)",
-        name="difference",
-        zero=True,
+    pages.filters.update(
+        number=words.number,
+        interval=words.interval,
+        power=words.power,
+        words=words.spoken,
+        opened=words.opened,
+        score=words.score,
+        bytes=words.weight,
+        arm=figures.arm,
     )
+    return pages.get_template("page")
 
 
-def _rates(predicate: Predicate, audit: Audit, name: str) -> str:
-    found = {f.metric: f.estimate for f in predicate.findings}
-    rows = [
-        Row(label=label, value=e.value, low=e.low, high=e.high, tone=tone, note=f"{_number(100 * e.value)} % of {e.n}")
-        for kind, (label, tone) in RATES.items()
-        if (e := found.get(f"{audit.name}.{kind}")) is not None
-    ]
-    return plots.bars(rows, axis="share of subjects that the attack finds", name=name) if rows else ""
+def _epsilon(predicate: Predicate) -> float | None:
+    """Return ε of the release; where it has none, that of the updates which the server saw."""
+    per_view = predicate.dp.per_view
+    return per_view[RELEASE] if per_view[RELEASE] is not None else per_view[SERVER]
 
 
-def _powers(predicate: Predicate, audit: Audit) -> list[tuple[str, float]]:
-    """Return with which probability the attack would have noticed copies of so many members."""
-    found = {f.metric: f.estimate for f in predicate.findings}
-    measured = ((share, found.get(f"{audit.name}.{kind}")) for kind, share in POWERS.items())
-    return [(share, number.value) for share, number in measured if number is not None]
+def _proved(predicate: Predicate) -> tuple[float, float] | None:
+    """Return the largest ε that anything in the certificate proves, and the most that it could have proved."""
+    found = [(a.eps_lb, a.eps_ceiling) for a in predicate.audits]
+    found += [(a.eps_lb, a.eps_ceiling) for a in predicate.dp.audited]
+    bounds = [(low, ceiling) for low, ceiling in found if low is not None and ceiling is not None]
+    return (max(low for low, _ in bounds), max(ceiling for _, ceiling in bounds)) if bounds else None
 
 
-def _number(value: float | None) -> str:
-    """Return a number as a table wants it: three digits, a true minus, a dash for nothing."""
-    if value is None:
-        return "–"
-    if value != 0 and not 1e-3 <= abs(value) < 1e6:
-        return words.power(value) if value > 0 else f"−{words.power(-value)}"
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return text.replace("-", "−")
-
-
-def _interval(number: Number | None) -> str:
-    if number is None:
-        return "–"
-    return "exact" if number.low == number.high else f"{_number(number.low)} to {_number(number.high)}"
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}".replace("-", "−")
-
-
-def _arm(name: str) -> str:
-    return ARMS.get(name, (_words(name), ""))[0]
-
-
-def _compared(metric: str) -> str:
-    task = metric.removeprefix("utility.")
-    other = "phantoms" if task.endswith("_gain") else "sites’ studies"
-    return f"{_words(task.removesuffix('_gain'))}, against {other}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("dice", "Dice")
+def _left(left: Sequence[Left]) -> Mapping[str, Any]:
+    """Return what left the sites as a table: a row a kind, a column a site, and the bytes of each site together."""
+    sites = sorted({cell.site for cell in left})
+    there = {(cell.kind, cell.site): cell for cell in left}
+    kinds = dict.fromkeys((cell.kind, cell.charged) for cell in left)
+    return {
+        "sites": sites,
+        "rows": [(kind, [there.get((kind, site)) for site in sites], charged) for kind, charged in kinds],
+        "totals": [sum(cell.bytes for cell in left if cell.site == site) for site in sites],
+    }

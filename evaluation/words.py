@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from evaluation.evidence import Verdict
-from evaluation.predicate import RELEASE, SERVER, Basis
+from evaluation.predicate import RELEASE, SERVER, Basis, Number
 from evaluation.statement import Predicate
 
 NORMAL = NormalDist()
+SPOKEN = {
+    "eps_lb": "ε proved", "auc": "AUC", "fid": "FID", "kid": "KID", "fvd": "FVD", "domias": "density ratio (DOMIAS)",
+    "tpr_at_fpr_1pct": "members found at 1 % false alarms",
+}  # fmt: skip
 HEADLINES = {
     Verdict.PASS: "Every required rule holds, each on the unfavourable end of its interval.",
     Verdict.FAIL: "At least one required rule is violated, even on the favourable end of its interval.",
@@ -127,6 +131,21 @@ def _privacy(predicate: Predicate) -> str:
     )
 
 
+def opened(sentence: str) -> str:
+    """Return a text with a capital at its beginning, and the rest as it was."""
+    return f"{sentence[:1].upper()}{sentence[1:]}"
+
+
+def weight(n_bytes: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    size, unit = float(n_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"
+
+
 def _delta(mu: float, epsilon: float) -> float:
     """Return δ(ε) of the Gaussian mechanism with parameter μ (Balle and Wang 2018, theorem 8)."""
     return NORMAL.cdf(-epsilon / mu + mu / 2) - math.exp(epsilon) * NORMAL.cdf(-epsilon / mu - mu / 2)
@@ -145,3 +164,30 @@ def _clause(sentence: str) -> str:
 def _count(n: int) -> str:
     names = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     return names[n] if n < len(names) else str(n)
+
+
+def number(value: float | None) -> str:
+    """Return a number as a table wants it: three digits, a true minus, a dash for nothing."""
+    if value is None:
+        return "–"
+    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+        return power(value) if value > 0 else f"−{power(-value)}"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def interval(found: Number | None) -> str:
+    """Return the ends of an interval, or that there is none to speak of."""
+    if found is None:
+        return "–"
+    return "exact" if found.low == found.high else f"{number(found.low)} to {number(found.high)}"
+
+
+def score(value: float | None) -> str:
+    """Return a score with three decimals, a true minus, a dash for nothing."""
+    return "–" if value is None else f"{value:.3f}".replace("-", "−")
+
+
+def spoken(name: str) -> str:
+    """Return the name of a field, a task or a metric as words."""
+    return SPOKEN.get(name, name.replace("_", " ").replace("dice", "Dice"))

@@ -210,7 +210,7 @@ def full() -> Statement:
         ),
         Audit(
             name="copies", kind="copies", version="1", n_member=0, n_control=0, split="none needed", estimate=0.0,
-            ci=(0.0, 0.004), metric="share of near-identical pictures", positive_control=False,
+            ci=(0.0, 0.004), metric="share of near-identical pictures", p=1.0, p_holm=1.0,
         ),
     )  # fmt: skip
     screened = Filter(

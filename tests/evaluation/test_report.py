@@ -7,11 +7,12 @@ import pytest
 from rich.console import Console
 
 from cohorts.phantom import simulate
-from evaluation import report
+from evaluation import words as spoken
 from evaluation.evidence import Finding, Verdict
 from evaluation.policy import Lane
 from evaluation.predicate import Audit, Fairness, Filter, Group, Number, Obeyed, Utility
-from evaluation.report import PHANTOM, REAL, SYNTHETIC, Pictures, draw, findings_table, rule_lines
+from evaluation.report import PHANTOM, REAL, SYNTHETIC, Pictures, draw, findings_table
+from evaluation.rulings import rule_lines
 from evaluation.schema import decode, encode
 from evaluation.statement import Predicate
 from tests.certified import EVIDENCE, formal, statement
@@ -279,7 +280,7 @@ def test_numbers_are_written_as_people_read_them() -> None:
         12345.6: "12,346",
         None: "–",
     }
-    assert {value: report._number(value) for value in shown} == shown
+    assert {value: spoken.number(value) for value in shown} == shown
 
 
 def test_frames_and_masks_must_agree() -> None:
