@@ -1,6 +1,6 @@
 """The figures of the report, drawn from the signed predicate: what to draw in which tone; `plots` does the drawing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from evaluation import heard, plots, words
 from evaluation.plots import Row
@@ -35,22 +35,40 @@ TONES: Mapping[str, str] = {"control": "public", "naive": "real", "copies": "ala
 POWERS: Mapping[str, str] = {"power_1_percent": "1 %", "power_5_percent": "5 %"}  # of members copied, and noticed
 
 
-def utility(results: Sequence[Utility]) -> str:
-    """Draw each task's main metrics; those that detail one (`dice_atrium` beside `dice`) stand in the table.
+Task = tuple[str, str]  # name and metric
+
+
+def is_release(arm: str) -> bool:
+    """Say whether an arm was trained on the release alone."""
+    return ARMS.get(arm, ("", ""))[0] == "the release"
+
+
+def is_real(arm: str) -> bool:
+    """Say whether an arm was trained on real studies alone."""
+    return ARMS.get(arm, ("", ""))[1] == "real"
+
+
+def main(results: Sequence[Utility]) -> Iterator[Utility]:
+    """Yield each task's main metrics; those that detail one (`dice_atrium` beside `dice`) stand in the table.
 
     So do errors and distances, whose units are others, and what is said of all patients together.
     """
     metrics = {(r.task, r.metric) for r in results}
-    groups: dict[str, list[Row]] = {}
     for result in results:
         details = any(t == result.task and result.metric.startswith(f"{m}_") for t, m in metrics)
         details = details or result.metric.endswith(UNITS) or result.metric in OVERALL
-        details = details or heard.is_weight(result.metric)
-        if result.estimate is None or result.ci is None or details:
-            continue
+        if result.estimate is not None and result.ci is not None and not details and not heard.is_weight(result.metric):
+            yield result
+
+
+def utility(results: Sequence[Utility]) -> str:
+    """Draw each task's main metrics, arm below arm."""
+    groups: dict[str, list[Row]] = {}
+    for result in main(results):
+        estimate, (low, high) = result.estimate or 0.0, result.ci or (0.0, 0.0)
         label, tone = arm(result.arm), ARMS.get(result.arm, ("", "real"))[1]
-        note = f"{words.score(result.estimate)}  ({words.score(result.ci[0])} to {words.score(result.ci[1])})"
-        row = Row(label=label, value=result.estimate, low=result.ci[0], high=result.ci[1], tone=tone, note=note)
+        note = f"{words.score(estimate)}  ({words.score(low)} to {words.score(high)})"
+        row = Row(label=label, value=estimate, low=low, high=high, tone=tone, note=note)
         groups.setdefault(f"{words.spoken(result.task).capitalize()}: {words.spoken(result.metric)}", []).append(row)
     return (
         plots.forest(groups, axis="on the sites’ test patients, by what was trained on", name="utility")

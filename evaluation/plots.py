@@ -77,7 +77,7 @@ def forest(groups: Mapping[str, Sequence[Row]], *, axis: str, name: str, zero: b
             axes.axvline(0, color=MUTED, linewidth=0.8)
         axes.set_xlabel(axis)
         axes.grid(axis="x")
-        drawn.append(_svg(figure, name))
+        drawn.append(svg(figure, name))
     return drawn[0]
 
 
@@ -94,7 +94,7 @@ def bars(rows: Sequence[Row], *, axis: str, name: str) -> str:
         axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         axes.set_xlabel(axis)
         axes.grid(axis="x")
-        drawn.append(_svg(figure, name))
+        drawn.append(svg(figure, name))
     return drawn[0]
 
 
@@ -186,7 +186,8 @@ def _figure(lines: float, name: str) -> Iterator[tuple["Figure", "Axes", list[st
         yield figure, axes, []
 
 
-def _svg(figure: Any, name: str) -> str:
+def svg(figure: Any, name: str) -> str:
+    """Return a figure as SVG whose identifiers carry `name`, so that several fit on one page."""
     out = io.StringIO()
     figure.savefig(
         out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}, transparent=True

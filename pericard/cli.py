@@ -121,6 +121,23 @@ app.command()(audit)
 
 
 @app.command()
+def compare(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of runs, to any depth.", exists=True)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="HTML", help="Write the pictures of risk against utility.")
+    ] = None,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", metavar="FILE", help="Public keys; those beside each run if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Lay the certificates of all runs below DIR side by side: ε, what attacks proved, what the release is good for."""
+    from pericard import compare as command
+
+    return until_stopped(lambda: command.command(folder, trust=trust, out=out, as_json=as_json))
+
+
+@app.command()
 def metrics(
     out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run, finished or not.", file_okay=False)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is done.")] = False,
