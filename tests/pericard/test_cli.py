@@ -20,6 +20,7 @@ class Command(ModuleType):
         self.ending, self.called = ending, ()
         for function in ("command", "verify", "train", "video"):
             setattr(self, function, self._note)
+        self.Asked = dict
 
     def _note(self, *arguments: object, **named: object) -> int:
         self.called = (*arguments, *named.items())
@@ -107,8 +108,10 @@ def test_simulate_hands_everything_over_and_returns_the_verdict(monkeypatch: pyt
 
 def test_verify_hands_everything_over_and_returns_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     command = _install(monkeypatch, "verify", Exit.INTEGRITY)
-    assert run(["verify", "there", "--trust", "keys.json"]) == Exit.INTEGRITY
-    assert command.called == (Path("there"), ("trust", Path("keys.json")), ("as_json", False))
+    given = {name: Path(f"{name}.json") for name in ("trust", "revocations", "kept", "supersedes", "release")}
+    options = [word for name, path in given.items() for word in (f"--{name}", str(path))]
+    assert run(["verify", "there", *options]) == Exit.INTEGRITY
+    assert command.called == (Path("there"), given, ("as_json", False))
 
 
 def test_prior_train_hands_everything_over(monkeypatch: pytest.MonkeyPatch) -> None:
