@@ -268,6 +268,16 @@ def prior_gamma(
     return until_stopped(lambda: command.gamma(out))
 
 
+@prior_app.command("identity")
+def prior_identity(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],
+) -> int:
+    """Teach the embedding that knows people and copies again, on phantoms, and calibrate it."""
+    from pericard import prior as command
+
+    return until_stopped(lambda: command.identity(out))
+
+
 @prior_app.command("train")
 def prior_train(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the priors.", file_okay=False)],

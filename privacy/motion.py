@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from cohorts.clips import Clips
 from cohorts.frames import resize
+from privacy.identity import Recognition
 
 GRID, HARMONICS, PHASES = 16, 4, 24
+STILLS = 4  # of a clip that are compared as pictures
 SHIFTS = 24  # of a cycle, in which a copy is looked for: it may begin anywhere
 _DARK = 8.0  # grey values: below it the logarithm is nearly linear
 _LEAST = 0.02  # natural logarithms: a cell that moves less is all but still
@@ -53,6 +55,23 @@ def motion_similarity(one: Signature, other: Signature) -> NDArray[np.float32]:
     for turned in _turned(other):
         np.maximum(best, (one.reshape(-1, size) @ turned.reshape(-1, size).conj().T).real, out=best)
     return best
+
+
+def clip_rarity(recognition: Recognition, one: Clips, other: Clips) -> NDArray[np.float32]:
+    """Return how rarely a stranger's clip is so alike, `(n, m)`: the most of any two of its pictures and its motion.
+
+    Pictures are `STILLS` of each clip, evenly spread: one frame alone says nothing about what comes after it. The
+    scale is that of `Recognition.rarity`.
+    """
+    looks = [recognition.look(_stills(clips)) for clips in (one, other)]
+    pictures = recognition.rarity(*looks).reshape(len(one), STILLS, len(other), STILLS).max(axis=(1, 3))
+    moved = motion_similarity(motion_signature(one), motion_signature(other))
+    return np.asarray(np.maximum(pictures, recognition.rarity_by("motion", moved)))
+
+
+def _stills(clips: Clips) -> NDArray[np.uint8]:
+    at = (np.arange(STILLS) * clips.length[:, None]) // STILLS
+    return np.asarray(clips.pixels[np.arange(len(clips))[:, None], at].reshape(-1, *clips.pixels.shape[2:]))
 
 
 def _over_a_cycle(grey: NDArray[np.float64], phase: NDArray[np.float32]) -> NDArray[np.float64]:
