@@ -278,9 +278,9 @@ def voted(sieve: Filter, tau: float, release: Release) -> str:
     )
     copy = np.isin(np.arange(n), release.copies)
     told = (
-        f"Of {n} candidates {apart} lie more than twice τ apart, so that none can share a vote with another; {likely} lie "
-        f"farther apart than τ² = {tau**2:.3f}, as like as two copies are that differ from one picture each in its own "
-        f"way. With one vote each, {int(votes.sum())} of "
+        f"Of {n} candidates {apart} lie more than twice τ apart, so that none can share a vote with another; {likely} "
+        f"lie farther apart than τ² = {tau**2:.3f}, as two copies do that differ from one picture each in its own way. "
+        f"With one vote each, {int(votes.sum())} of "
         f"{len(held.subjects)} members vote; {int((votes[copy] > 0).sum())} of {copy.sum()} copies and "
         f"{int((votes[~copy] > 0).sum())} of {(~copy).sum()} others draw a vote. Expected:"
     )
@@ -367,8 +367,8 @@ def report(sites: Hospitals, drawn: Frames, seeds: int) -> str:
         screened(wide, modest, found),
         f"The vote filter on the release with copies in blends, narrow poses, τ = {modest:.3f}. "
         + voted(wide, modest, next(r for r in found if r.name.endswith("blend"))),
-        f"Audits, {seeds} seeds each; numbers are means over seeds unless they say otherwise. The blind baseline guesses "
-        "members without any release; where it is not silent, no attack decides:",
+        f"Audits, {seeds} seeds each; numbers are means over seeds unless they say otherwise. The blind baseline "
+        "guesses members without any release; where it is not silent, no attack decides:",
         verdicts(cohort, back, seeds),
     ])  # fmt: skip
 
