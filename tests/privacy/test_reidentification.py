@@ -65,6 +65,7 @@ def test_copies_of_phantoms_are_dropped_and_strangers_stay() -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 40))
 def test_what_stands_beside_a_candidate_never_changes_its_fate(seed: int, n: int) -> None:
+    """T-F6."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (n + 20, 32, 32), np.uint8)
     members, candidates = embed(pixels[:20]), embed(pixels[20:])

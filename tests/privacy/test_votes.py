@@ -135,6 +135,7 @@ def test_a_patient_votes_for_the_nearest_candidate_only_and_once_a_stratum() -> 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 30))
 def test_what_stands_beside_a_picture_never_changes_its_nearest(seed: int, n: int) -> None:
+    """T-F6."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (n + 25, 32, 32), np.uint8)
     bank, queries = embed(pixels[:25]), embed(pixels[25:])
