@@ -80,9 +80,9 @@ def attack(message: Message, context: Context) -> Message:
 @app.query("screen")
 def screen(message: Message, context: Context) -> Message:
     """Screen candidates against members."""
-    from client import assessment
+    from client import screening
 
-    return _serve(message, context, assessment.screen)
+    return _serve(message, context, screening.screen)
 
 
 @app.query("sign")

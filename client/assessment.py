@@ -1,4 +1,4 @@
-"""What a site measures on its own people: scores of models, attacks on a release, screening of candidates.
+"""What a site measures on its own people: scores of models, attacks on a release.
 
 Each is answered once per run and stage (see `client.outbox`), so that nobody learns about a patient by asking again in
 other words. What leaves is rounded or noised; per-subject values, matches and distances stay.
@@ -16,7 +16,7 @@ from client.admission import admitted
 from client.site import Site
 from client.training import threads
 from learning import wire
-from learning.messages import Attack, Code, Counts, Kept, Refusal, Score, Scores, Screen
+from learning.messages import Attack, Code, Counts, Refusal, Score, Scores
 
 if TYPE_CHECKING:
     from cohorts.clips import Clips
@@ -77,14 +77,6 @@ def attack(site: Site, request: Attack) -> Counts:
         return Counts(counts=_plain(asdict(found)))
 
     return site.outbox.answer(request, request.run, key, Counts, compute)
-
-
-def screen(site: Site, request: Screen) -> Kept:
-    """Say of each candidate whether it keeps its distance from every member (EMPIRICAL lane: no ε covers this)."""
-    admitted(site, request.run)
-    if not site.policy.allow_empirical:
-        raise Refusal(Code.REFUSED_POLICY, "screening against patients is not allowed here")
-    return site.outbox.answer(request, request.run, f"screen.{request.stage}", Kept, lambda: _screen(site, request))
 
 
 def as_frames(images: Mapping[str, NDArray[np.uint8]]) -> "Frames":
@@ -191,23 +183,6 @@ def _cell(values: NDArray[np.float64], least: int) -> dict[str, float] | None:
         "standard_error": round(standard_error(known, rng=np.random.default_rng(0)), DECIMALS + 1),
         "n": COUNT_STEP * (len(known) // COUNT_STEP),
     }
-
-
-def _screen(site: Site, request: Screen) -> Kept:
-    from cohorts.split import Split
-    from privacy.embedding import embed, embed_poses
-    from privacy.reidentification import ReidentificationFilter
-
-    candidates = as_frames(request.candidates)
-    size = candidates.pixels.shape[1]
-    sieve = ReidentificationFilter(**request.config)
-    members, calibration = (site.frames(s, size=size) for s in (Split.MEMBERS, Split.CALIBRATION))
-    posed = embed_poses(members.pixels)
-    near = posed.reshape(-1, posed.shape[-1])
-    owner = np.repeat(members.subject, posed.shape[1])
-    tau = sieve.calibrate(near, owner, embed(calibration.pixels), calibration.subject)
-    keep = sieve.screen(embed(candidates.pixels), near, tau)
-    return Kept(bits=np.packbits(keep).tobytes())
 
 
 def _plain(value: Any) -> Any:

@@ -89,6 +89,10 @@ class Policy:
         groups: columns of the cohort by which scores may be told apart, and the words that may leave in them, such as
             `sex: [female, male]` or bands of numbers, `age_years: [18-39, 40-64, 65-120]`. Any other cell is unknown.
         allow_shapes: answer noised moments of where members' hearts lie in the picture, under a charged plan.
+        drawn_again: share of candidates, and three at least, that are drawn again here before any is held against
+            patients; 1 draws all, and finds a single foreign picture for certain.
+        exact_screenings: generators whose candidates may be screened exactly, over the life of this site: whoever
+            alters a generator a little has another one.
     """
 
     epsilon_cap: float
@@ -110,6 +114,8 @@ class Policy:
     account: Account = field(default_factory=Account)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, metadata=LATER)
     allow_shapes: bool = field(default=False, metadata=LATER)
+    drawn_again: float = field(default=0.05, metadata=LATER)
+    exact_screenings: int = field(default=4, metadata=LATER)
 
     def __post_init__(self) -> None:
         for column, listed in self.groups.items():
@@ -122,6 +128,10 @@ class Policy:
         ):
             if not low < getattr(self, name) < high:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between {low:g} and {high:g}")
+        if not 0 < self.drawn_again <= 1:
+            raise ValueError(f"drawn_again={self.drawn_again} must lie in (0, 1]")
+        if self.exact_screenings < 0:
+            raise ValueError(f"exact_screenings={self.exact_screenings} must be at least 0")
         if not 0 < self.max_sampling_rate <= 1:
             raise ValueError(f"max_sampling_rate={self.max_sampling_rate} must lie in (0, 1]")
         for name in ("max_steps", "min_cell", "seconds_per_message"):

@@ -213,6 +213,10 @@ class Site:
             arrays.write(path, {name: getattr(found, name) for name in columns})
         return kind(**arrays.read(path), subjects=self.cohort.subjects)
 
+    def secret(self) -> bytes:
+        """Return what nobody outside this site can foresee, for lots that must fall the same way twice."""
+        return hashlib.sha256(b"lots\0" + self._secret(SPLIT)).digest()
+
     def _secret(self, name: str) -> bytes:
         return (self.folder / "secrets" / name).read_bytes()
 

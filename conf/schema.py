@@ -11,6 +11,7 @@ from typing import Any
 
 from conf.bounds import at_least, inside
 from conf.experts import Experts
+from conf.screening import Screening
 
 MISSING: Any = "???"  # a value that somebody must give: Hydra's own mark
 BACKENDS = ("in-process", "simulation")
@@ -317,6 +318,7 @@ class Experiment:
         experts: who trains an expert on words of its own; by default nobody.
         aggregation: how the coordinator joins what they changed.
         release: what leaves.
+        screening: how sites judge candidates.
         assess: what is measured.
         policy: name of the rules that decide the verdict.
         backend: `in-process` or `simulation`.
@@ -348,6 +350,7 @@ class Experiment:
     experts: Experts = field(default_factory=Experts)
     aggregation: Aggregation = field(default_factory=Aggregation)
     release: Release = field(default_factory=Release)
+    screening: Screening = field(default_factory=Screening)
     assess: Assessment = field(default_factory=Assessment)
     policy: str = "default"
     backend: str = "in-process"
@@ -374,6 +377,11 @@ class Experiment:
         if self.budget.shapes_share and self.classes.of != "view":
             raise ValueError(
                 f"budget.shapes_share={self.budget.shapes_share}: of {self.classes.of} no shapes are drawn"
+            )
+        if self.release.lane is not Lane.FORMAL and self.screening.votes_epsilon:
+            raise ValueError(
+                f"screening.votes_epsilon={self.screening.votes_epsilon} is for release.lane=FORMAL: in "
+                f"{self.release.lane} the exact filter judges"
             )
         if self.release.lane is Lane.FORMAL and self.settings_from is not Origin.PUBLIC:
             raise ValueError(

@@ -36,6 +36,7 @@ class Code(IntEnum):
     UNREADABLE = 104
     FAILED = 105
     OVER_TIME = 106
+    REFUSED_FOREIGN = 107
 
 
 class Refusal(Exception):
@@ -234,19 +235,35 @@ class Attack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """One packed bit per candidate: may it be released?"""
+    """One packed bit per synthetic subject: may it be released? Its size depends on their number alone.
+
+    `counts` are those of the gate, noised under their own charge; else empty. `drawn_again` is the share of candidates
+    that the site draws again before it judges any, by its policy.
+    """
 
     bits: Annotated[bytes, schema.Octets(high=1 << 17)]
+    drawn_again: Annotated[float, schema.Real(low=0, high=1)]
+    counts: Numbers = field(default_factory=dict)
 
 
 @request("query.screen", Kept)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screen:
-    """Asks a site (EMPIRICAL lane) which candidates come too near to a member."""
+    """Asks a site which synthetic subjects come too near to a member: once in the life of a generator.
+
+    `recipe` and `weights` are all that candidates depend on, `rule` all that the verdicts do, `committed` the digest of
+    the three (`synthesis.candidates`), fixed before anything was drawn. `numbers` of the recipe's subjects are asked
+    about; `candidates` holds their `pixels`, `(numbers, pictures of each, size, size)`, and the site draws them again.
+    A rule that is `exact` is the conformal filter's, covered by no ε; by any other, patients vote under reserved plans.
+    """
 
     run: Name
     stage: Name
-    config: Settings
+    rule: Settings
+    recipe: Settings
+    committed: Digest
+    numbers: Numbers
+    weights: Weights
     candidates: Images
 
 

@@ -118,9 +118,33 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
         "dropping candidates whose view is not recognised", Reads.NOBODY, Cost.FREE,
         "post-processing: the classifier is public or was trained under the ledger",
     ),
+    "screening.apart": (
+        "thinning out candidates that resemble each other before members vote", Reads.NOBODY, Cost.FREE,
+        "post-processing; public threshold",
+    ),
+    "screening.committed": (
+        "digests of generator, recipe and rule", Reads.NOBODY, Cost.FREE, "before anything is drawn; sites keep them",
+    ),
+    "screening.again": (
+        "candidates drawn again by sites, and refused where they are other pictures", Reads.NOBODY, Cost.FREE,
+        "which ones hangs on a secret of the site, not on its patients",
+    ),
+    "screening.tau.public": ("similarity at which a member votes", Reads.NOBODY, Cost.FREE, "found in public"),
+    "screening.votes": (
+        "dropping candidates by the votes of members", Reads.MEMBERS, Cost.CHARGED,
+        "ledger, before the one count; one vote a member, discrete Laplace noise, one bit a candidate, once",
+    ),
+    "screening.gate": (
+        "count of subjects whom any candidate resembles", Reads.MEMBERS, Cost.CHARGED,
+        "ledger, before the one count; discrete Laplace noise; a control's count is charged in parallel",
+    ),
+    "screening.refused": (
+        "share of candidates refused, by view and band of ejection fraction", Reads.NOBODY, Cost.FREE,
+        "post-processing of the verdicts",
+    ),
     "screening.reidentification": (
         "dropping candidates close to a patient (exact filter, τ from calibration subjects)", Reads.MEMBERS,
-        Cost.BLOCKS, "EMPIRICAL lane",
+        Cost.BLOCKS, "EMPIRICAL lane: one bit a candidate, once; acceptance in steps of 5 %, thinned by a lot",
     ),
     "embedding.public": ("embedding to compare images in", Reads.NOBODY, Cost.FREE, "no weights, each image alone"),
     "embedding.private": ("an embedding trained on patients", Reads.MEMBERS, Cost.BLOCKS, "stays at its site"),

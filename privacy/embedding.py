@@ -10,6 +10,7 @@ Embeddings are rounded to 1/2048: their products and the sums of those are then 
 depends neither on the other images of a batch nor on blocks, threads or the machine.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
@@ -51,8 +52,15 @@ def _window() -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.outer(fall, fall)), np.float32)
 
 
-_BLUR, _SURROUND = _blur(1.5), _blur(2.0)
+_SIGMAS = (1.5, 2.0)
+_BLUR, _SURROUND = map(_blur, _SIGMAS)
 _WINDOW = _window()
+
+
+def digest() -> str:
+    """Return the SHA-256 of all that this embedding consists of: two sites with one digest compare alike."""
+    told = (SIDE, POSES, _SIGMAS, float(_STEP), float(_NOISE_FLOOR), _LEAST_NORM)
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def embed(pixels: NDArray[np.uint8]) -> Embedding:

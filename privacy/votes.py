@@ -79,7 +79,7 @@ class Gate:
 
     def plan(self) -> LaplacePlan:
         """Return what every subject is charged."""
-        return LaplacePlan(purpose="filter.gate", epsilon=self.epsilon)
+        return LaplacePlan(purpose="gate.touched", epsilon=self.epsilon)
 
     def release(self, touched: int, random: SecureRandom) -> int:
         """Return the count of `touched` with discrete Laplace noise of scale 1/ε."""

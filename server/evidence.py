@@ -9,10 +9,11 @@ from cohorts.frames import Frames
 from evaluation import heard
 from evaluation.evidence import Finding
 from evaluation.policy import Lane
-from evaluation.predicate import Audit, Fairness, Filter, Group, Obeyed, Utility
+from evaluation.predicate import Audit, Fairness, Filter, Gate, Group, Obeyed, Refused, Utility
 from evaluation.tasks.expert_fusion import WEIGHT
 from privacy.estimate import Estimate
 from server.campaign import State
+from server.stages.sample import COMMITMENT
 from server.stages.screen import SCREENED
 from server.stages.utility import FEDERATED, LOCAL, PHANTOM, RELEASE, SCORES
 
@@ -145,13 +146,51 @@ def obeyed_section(released: Frames) -> Iterator[Obeyed]:
 def filter_section(state: State, lane: Lane) -> Filter:
     """Return how candidates were screened, and how many stayed, in steps of five percent."""
     told = next(s for s in state.campaign.stages if s.name == "screen").settings
-    empirical = " and the exact re-identification filter of every site" if lane is Lane.EMPIRICAL else ""
+    found = state.read_json("screen", SCREENED)
+    commitment = state.read_json("sample", COMMITMENT)
+    rule = commitment["rule"]
+    shared: dict[str, Any] = {
+        "embedding_digest": rule["embedding"],
+        "acceptance_rounded": found["acceptance_rounded"],
+        "committed": commitment["digests"]["committed"],
+        "refused": tuple(Refused(**cell) for cell in found["refused"]),
+    }
+    first = "self-similarity and view, by public and differentially private means"
+    if "votes" in rule:
+        return Filter(
+            mode=f"{first}; then members vote against candidates under noise, and what any site drops is dropped",
+            tau=rule["tau"],
+            tau_method="fixed before the run, found in public: one vote a member, against the nearest candidate within",
+            eps=rule["votes"]["epsilon"],
+            votes=rule["votes"]["votes"],
+            gate=_gate(state, rule, found["counts"]),
+            regenerated=found["drawn_again"],
+            **shared,
+        )
+    if lane is Lane.EMPIRICAL:
+        return Filter(
+            mode=f"{first}; then the exact re-identification filter of every site",
+            tau_method=f"conformal at each site, which keeps it; of strangers {rule['exact']['alpha']:g} fall",
+            regenerated=found["drawn_again"],
+            **shared,
+        )
     return Filter(
-        mode=f"self-similarity and view, by public and differentially private means{empirical}",
+        mode=first,
         tau=told["similarity"],
         tau_method="fixed before the run; correlation in the public embedding, candidates against each other",
-        acceptance_rounded=state.read_json("screen", SCREENED)["acceptance_rounded"],
+        **shared,
     )
+
+
+def _gate(state: State, rule: Mapping[str, Any], counts: Mapping[str, Any]) -> Gate | None:
+    """Return the noised counts of all sites together, beside the declared numbers."""
+    if "gate_epsilon" not in rule:
+        return None
+    sites = state.read_json("reserve", "sites.json")
+    everybody = sum(sites[name]["public_subjects"] for name in counts)
+    members, controls = (float(sum(told[who] for told in counts.values())) for who in ("members", "controls"))
+    half = everybody // 2
+    return Gate(eps=rule["gate_epsilon"], members=members, controls=controls, n_member=half, n_control=everybody - half)
 
 
 def _strongest(scores: Mapping[str, Any], arms: list[str]) -> str:

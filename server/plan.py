@@ -10,7 +10,7 @@ from typing import Any
 
 from conf.schema import Experiment
 from privacy.mechanism import DpPlan, LaplacePlan, Plan, calibrate, epsilon
-from server import experts, shapes
+from server import experts, screening, shapes
 from server.campaign import Campaign, Stage
 from server.trainings import dp_plan, minds, part, plain, step, train_stage, utility_stage
 
@@ -52,6 +52,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
         resolved: the experiment as plain JSON, for its digest.
     """
     audits = list(experiment.disclosure.plans()) if experiment.release.lane == "FORMAL" else []
+    audits += screening.plans(experiment)
     views, generator, *fused = plans(experiment, audits)
     whole: list[Plan] = [views, generator, *fused, *audits]
     groups = ("generator", "views", "segmentation", "recognition", EJECTION)
@@ -107,6 +108,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
                 "trained": GENERATOR,
                 "subjects": experiment.release.candidates,
                 "classes": asdict(experiment.classes),
+                "rule": screening.rule(experiment),
                 **({"shapes": shapes.SHAPES} if experiment.budget.shapes_share else {}),
                 **of_clips,
                 **({"lvef_percent": list(experiment.release.lvef_percent)} if moves else {}),
@@ -116,8 +118,8 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
             name="screen",
             do="screen",
             settings={
-                "lane": experiment.release.lane.value,
                 "sampled": "sample",
+                "drawn_by": GENERATOR,
                 "views": {**view_part, "trained": VIEWS},
                 "least_view_probability": experiment.release.least_view_probability,
                 "similarity": experiment.release.similarity,

@@ -140,7 +140,7 @@ class TinyAttack:
 def policy(**changes: Any) -> Policy:
     settings: dict[str, Any] = {
         "epsilon_cap": 20.0, "delta_cap": 1e-3, "min_noise_multiplier": 0.5, "max_sampling_rate": 0.5,
-        "max_clip_norm": 1.0, "max_steps": 100, "learners": ("tiny", "view_classifier"), "generators": (),
+        "max_clip_norm": 1.0, "max_steps": 100, "learners": ("tiny", "view_classifier"), "generators": ("copier",),
         "tasks": ("tiny_task",), "attacks": ("tiny_attack",), "allow_scores": True, "min_cell": 3,
         "allow_non_dp_reference": True, "allow_empirical": True, "allow_shapes": True, "seconds_per_message": 600,
         "code": ("installed",),

@@ -26,10 +26,10 @@ from tests.twins import PLAN, PUBLIC, RATE, SHAPES, Reply
 LESS = {
     Split.MEMBERS: {
         "train.views", "shapes.moments", "reference.federated", "reference.local", "attack.disclosure", "attack.exact",
-        "screening.reidentification",
+        "screening.votes", "screening.gate", "screening.reidentification",
     },
-    Split.CALIBRATION: {"attack.disclosure", "attack.exact", "screening.reidentification"},
-    Split.TEST: {"scores.test", "reference.local", "attack.disclosure", "attack.exact"},
+    Split.CALIBRATION: {"attack.disclosure", "attack.exact", "screening.gate", "screening.reidentification"},
+    Split.TEST: {"scores.test", "reference.local", "attack.disclosure", "attack.exact", "screening.gate"},
 }  # fmt: skip
 # (case, field of the reply) and the step that lets it differ. Whatever is not here, must not.
 MAY_DIFFER = {
@@ -50,7 +50,10 @@ MAY_DIFFER = {
     ("exact attack", "counts.members_disclosed"): "attack.exact",
     ("exact attack", "counts.controls_disclosed"): "attack.exact",
     ("exact attack", "counts.copies_found"): "attack.exact",
-    ("query.screen", "bits"): "screening.reidentification",
+    ("query.screen", "bits"): "screening.votes",
+    ("query.screen", "counts.members"): "screening.gate",
+    ("query.screen", "counts.controls"): "screening.gate",
+    ("exact screen", "bits"): "screening.reidentification",
 }
 COUNTS = {
     "members": "int", "controls": "int", "members_disclosed": "int", "controls_disclosed": "int",
@@ -75,10 +78,18 @@ SAYS: dict[str, Any] = {
     },
     "query.attack": {"counts": COUNTS},
     "exact attack": {"counts": COUNTS},
-    "query.screen": {"bits": "bytes[2]"},
+    "query.screen": {"bits": "bytes[3]", "drawn_again": "float", "counts": {"members": "int", "controls": "int"}},
+    "reserve exact": {"epsilon": "float", "delta": "float", "head": "str", "seq": "int"},
+    "exact screen": {"bits": "bytes[1]", "drawn_again": "float", "counts": {}},
     "query.sign": {"public_key": "bytes[32]", "signature": "bytes[64]"},
 }
-KINDS = {"train again": "train", "reference": "train", "exact attack": "query.attack"}  # the others are named after it
+KINDS = {
+    "train again": "train",
+    "reference": "train",
+    "exact attack": "query.attack",
+    "reserve exact": "query.reserve",
+    "exact screen": "query.screen",
+}  # the others are named after it
 
 
 def shape(value: Any) -> Any:
@@ -208,7 +219,7 @@ def _flat(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
 def silent(case: str, again: list[Reply]) -> list[str]:
     """Return which noised numbers are the same, or nearly, whatever the dice."""
     said = [reply.plain() for reply in again]
-    if case == "query.attack":
+    if case in ("query.attack", "query.screen"):
         paths = [path for path, _ in leaves(said[0]) if rule(case, path)]
         seen = {path: {dict(leaves(one))[path] for one in said} for path in paths}
         return [f"{case}: {path} has no noise" for path in paths if len(seen[path]) == 1]

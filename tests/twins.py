@@ -34,13 +34,15 @@ from evaluation.envelope import PAYLOAD_TYPE
 from evaluation.predicate import Repro
 from evaluation.predicate import Site as Entry
 from learning import messages
-from learning.messages import REPLIES, Attack, Code, Guess, Hello, Measure, Score, Screen, Sign
+from learning.messages import REPLIES, Attack, Code, Guess, Hello, Measure, Score, Sign
 from privacy.attacks.disclosure import Disclosure
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
+from privacy.votes import Gate, VoteFilter
 from synthesis import likeness
 from synthesis.canonical import dumps
 from tests import certified
+from tests.copies import EXACT, VOTES, screen_request, strangers
 from tests.hospitals import CANARY, SIZE, WEIGHTS, Wire, hospital, reserve_request, train_request
 
 PUBLIC = 40  # declared by the hospital; half of it are members, as everybody may compute
@@ -48,6 +50,8 @@ PLAN = DpPlan(purpose="views", sampling_rate=1.0, noise_multiplier=4.0, clip_nor
 HALVES = dataclasses.replace(PLAN, purpose="halves", sampling_rate=0.5, steps=6)
 SHAPES = likeness.plan(4.0)
 ATTACK = Disclosure(threshold=0.8)
+VOTERS = (VoteFilter(**VOTES["votes"]).plan(), Gate(epsilon=VOTES["gate_epsilon"]).plan())
+CANDIDATES = 24  # synthetic subjects; the first three have the pictures of the person who is away, one of each split
 RATE = 0.5
 WARDS = ("east", "west")
 POLICY: dict[str, Any] = {
@@ -185,7 +189,9 @@ def requests(twins: Twins, site: Site) -> dict[str, Callable[[], Any]]:
     """Return one request of each kind, and more where a kind has more than one way; some need answers before them."""
     gone = [as_images(twins.last(split)) for split in Split]
     pictures = {name: np.concatenate([images[name] for images in gone]) for name in gone[0]}
-    plans = [plan.to_json() for plan in (PLAN, HALVES, SHAPES, *ATTACK.plans())]
+    plans = [plan.to_json() for plan in (PLAN, HALVES, SHAPES, *ATTACK.plans(), *VOTERS)]
+    shown = strangers(CANDIDATES)
+    shown[: len(gone)] = [images["pixels"] for images in gone]
     attack = {
         "run": "run-1", "name": "disclosure", "config": {"threshold": ATTACK.threshold}, "released": pictures,
     }  # fmt: skip
@@ -211,7 +217,9 @@ def requests(twins: Twins, site: Site) -> dict[str, Callable[[], Any]]:
         ),
         "query.attack": lambda: Attack(stage="formal", formal=True, **attack),
         "exact attack": lambda: Attack(stage="exact", formal=False, **attack),
-        "query.screen": lambda: Screen(run="run-1", stage="screen", config={"alpha": 0.25}, candidates=pictures),
+        "query.screen": lambda: screen_request(shown, VOTES),
+        "reserve exact": lambda: reserve_request(run="run-2"),
+        "exact screen": lambda: screen_request(shown[: len(gone)], EXACT, run="run-2"),
         "query.sign": lambda: Sign(run="run-1", payload_type=PAYLOAD_TYPE, payload=statement(site)),
     }
 

@@ -34,6 +34,7 @@ from learning import arrays, durable
 from learning.messages import Sign
 from learning.messages import Signature as Countersignature
 from privacy.estimate import Estimate
+from server import screening
 from server.campaign import State
 from server.evidence import (
     attack_section,
@@ -185,11 +186,12 @@ def _steps(state: State) -> list[str]:
         )
     if _moves(state):
         steps += ["clips", "conditions.clips", "sampling.clips"]
+    steps += screening.steps(stages["sample"]["rule"])
     if stages["autoencoder"]["uses"]:
         steps.append("prior.public")
     if "reference" in stages:
         steps.append("reference.federated")
-    return [*steps, *(("attack.disclosure",) if formal else ("screening.reidentification", "attack.exact"))]
+    return [*steps, "attack.disclosure" if formal else "attack.exact"]
 
 
 def _moves(state: State) -> bool:

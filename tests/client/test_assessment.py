@@ -13,7 +13,7 @@ from client.site import Site
 from cohorts.frames import Frames
 from cohorts.split import Split
 from learning import arrays
-from learning.messages import Attack, Code, Counts, Kept, Refusal, Score, Screen, encode
+from learning.messages import Attack, Code, Counts, Refusal, Score, encode
 from tests.hospitals import SIZE, TinyAttack, TinyLearner, Wire, hospital, images, reserve_request, train_request
 
 RELEASE = arrays.trainable(TinyLearner("").module)
@@ -32,11 +32,6 @@ def attack(**changes: Any) -> Attack:
         "run": "run-1", "stage": "attack", "name": "tiny_attack", "config": {}, "formal": True, "released": images(),
     }  # fmt: skip
     return Attack(**(settings | changes))
-
-
-def screen(**changes: Any) -> Screen:
-    settings: dict[str, Any] = {"run": "run-1", "stage": "screen", "config": {"alpha": 0.25}, "candidates": images(11)}
-    return Screen(**(settings | changes))
 
 
 def admitted(tmp_path: Path, *plans: Any, **changes: Any) -> Wire:
@@ -145,32 +140,6 @@ def test_an_attack_cannot_send_words(tmp_path: Path, monkeypatch: pytest.MonkeyP
     wire = admitted(tmp_path)
     assert wire.ask(attack(formal=False)) is Code.FAILED
     assert not any(b"patient-7" in part for part in wire.sent)
-
-
-def kept(reply: Kept, n: int) -> list[bool]:
-    return np.unpackbits(np.frombuffer(reply.bits, np.uint8), count=n).astype(bool).tolist()
-
-
-def test_a_candidate_that_copies_a_member_is_dropped_and_strangers_are_kept(tmp_path: Path) -> None:
-    wire = admitted(tmp_path)
-    members = Site(tmp_path / "aurora").frames(Split.MEMBERS, size=SIZE)
-    candidates = images(11)
-    candidates["pixels"][:3] = members.pixels[[0, 7, 11]]
-    verdicts = kept(wire.ask(screen(candidates=candidates)), 11)
-    assert verdicts[:3] == [False] * 3
-    assert sum(verdicts[3:]) >= 4
-
-
-def test_screening_needs_the_hospitals_word(tmp_path: Path) -> None:
-    assert admitted(tmp_path, allow_empirical=False).ask(screen()) is Code.REFUSED_POLICY
-
-
-def test_other_candidates_or_another_threshold_are_not_screened_again(tmp_path: Path) -> None:
-    """A server that could ask twice would find a patient by bisection (privacy.md 2.3)."""
-    wire = admitted(tmp_path)
-    assert isinstance(wire.ask(screen()), Kept)
-    assert wire.ask(screen(config={"alpha": 0.3})) is Code.REFUSED_POLICY
-    assert wire.ask(screen(candidates=images(3))) is Code.REFUSED_POLICY
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from client.outbox import Outbox
 from client.site import Site
 from evaluation.envelope import PAYLOAD_TYPE
 from learning import messages
-from learning.messages import REQUESTS, Attack, Code, Guess, Hello, Measure, Score, Screen, Sign
+from learning.messages import REQUESTS, Attack, Code, Guess, Hello, Measure, Score, Sign
 from synthesis import likeness
+from tests.copies import screen_request, strangers
 from tests.hospitals import CANARY, PLAN, SIZE, Wire, hospital, images, log_of, reserve_request, train_request
 
 REQUEST_OF_EACH_KIND: dict[str, Any] = {
@@ -29,7 +30,7 @@ REQUEST_OF_EACH_KIND: dict[str, Any] = {
         run="run-1", stage="assess", task="tiny_task", config={}, size=SIZE, seed=1, personal="", arms={}
     ),
     "query.attack": Attack(run="run-1", stage="a", name="tiny_attack", config={}, formal=True, released=images()),
-    "query.screen": Screen(run="run-1", stage="screen", config={}, candidates=images()),
+    "query.screen": screen_request(strangers(4)),
     "query.sign": Sign(run="run-1", payload_type=PAYLOAD_TYPE, payload=b"{}"),
 }
 
@@ -52,6 +53,7 @@ def test_a_patients_name_in_an_exception_stays_in_the_sites_log(
     monkeypatch.setattr("client.countersign.admitted", fail)
     monkeypatch.setattr("client.assessment.admitted", fail)
     monkeypatch.setattr("client.training.admitted", fail)
+    monkeypatch.setattr("client.screening.admitted", fail)
     monkeypatch.setattr("client.shapes.admitted", fail)
     monkeypatch.setattr(Outbox, "answer", fail)
     reply = wire.raw(messages.encode(REQUEST_OF_EACH_KIND[kind]), kind)

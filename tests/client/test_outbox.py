@@ -7,13 +7,14 @@ import pytest
 
 from client.outbox import Outbox
 from learning import durable
-from learning.messages import Code, Kept, Refusal, Screen, Trained, encode
+from learning.messages import Attack, Code, Counts, Refusal, Trained, encode
 
 IMAGES = {"pixels": np.zeros((1, 8, 8), np.uint8)}
 
 
-def question(**changes: Any) -> Screen:
-    return Screen(**({"run": "r", "stage": "screen", "config": {}, "candidates": IMAGES} | changes))
+def question(**changes: Any) -> Attack:
+    told = {"run": "r", "stage": "attack", "name": "a", "config": {}, "formal": True, "released": IMAGES}
+    return Attack(**(told | changes))
 
 
 def noisy() -> Trained:
@@ -70,7 +71,7 @@ def test_processes_that_ask_together_get_one_answer(tmp_path: Path) -> None:
 
 
 def test_answers_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    Outbox(tmp_path).answer(question(), "r", "k", Kept, lambda: Kept(bits=b"\x01"))
+    Outbox(tmp_path).answer(question(), "r", "k", Counts, lambda: Counts(counts={}))
     (path,) = tmp_path.rglob("*.safetensors")
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0

@@ -50,7 +50,7 @@ def without(twins: Twins, whole: Replies) -> dict[Split, Replies]:
 
 @pytest.fixture(scope="module")
 def otherwise(twins: Twins, whole: Replies) -> list[Replies]:
-    noised = ("query.reserve", "train", "train again", "query.measure", "query.attack")
+    noised = ("query.reserve", "train", "train again", "query.measure", "query.attack", "query.screen")
     return [
         serve(site, {case: requests(twins, site)[case] for case in noised}, seed=seed)
         for seed in SEEDS[1:]
@@ -67,7 +67,7 @@ def test_the_steps_that_allow_a_difference_stand_in_the_coverage_table() -> None
     steps = {step: coverage.STEPS[step] for step in MAY_DIFFER.values()}
     assert {step for step, row in steps.items() if row.cost is coverage.Cost.FREE} == set()
     assert {step for step, row in steps.items() if row.cost is coverage.Cost.CHARGED} == {
-        "train.views", "shapes.moments", "attack.disclosure",
+        "train.views", "shapes.moments", "attack.disclosure", "screening.votes", "screening.gate",
     }  # fmt: skip
     assert set().union(*LESS.values()) == set(steps)
 
@@ -121,7 +121,17 @@ def test_noised_counts_differ_by_one_at_most(whole: Replies, without: dict[Split
         assert all(abs(counts[name] - other[name]) <= 1 for name in counts)
 
 
-@pytest.mark.parametrize("case", ["train", "train again", "query.measure", "query.attack"])
+def test_the_votes_of_one_person_fall_on_one_candidate(whole: Replies, without: dict[Split, Replies]) -> None:
+    """Under the same dice, at most one verdict of all hangs on one member, and none on anybody else."""
+    verdicts = {
+        split: np.unpackbits(np.frombuffer(replies["query.screen"].plain()["bits"], np.uint8))
+        for split, replies in {None: whole, **without}.items()
+    }
+    moved = {split: int((verdicts[split] != verdicts[None]).sum()) for split in Split}
+    assert moved == {Split.MEMBERS: 1, Split.CALIBRATION: 0, Split.TEST: 0}
+
+
+@pytest.mark.parametrize("case", ["train", "train again", "query.measure", "query.attack", "query.screen"])
 def test_every_noised_number_has_noise(whole: Replies, otherwise: list[Replies], case: str) -> None:
     assert silent(case, [whole[case], *(replies[case] for replies in otherwise)]) == []
 
@@ -157,7 +167,7 @@ def test_other_coins_give_other_guesses(twins: Twins, whole: Replies) -> None:
     assert serve(site, asked, seed=1)["query.guess"].sent != whole["query.guess"].sent
 
 
-@pytest.mark.parametrize("case", ["reference", "evaluate", "exact attack", "query.screen"])
+@pytest.mark.parametrize("case", ["reference", "evaluate", "exact attack", "exact screen"])
 def test_what_no_charge_covers_is_refused_in_the_same_bytes_unless_the_hospital_allows_it(
     twins: Twins, case: str
 ) -> None:
@@ -165,7 +175,7 @@ def test_what_no_charge_covers_is_refused_in_the_same_bytes_unless_the_hospital_
     for less in (None, *Split):
         site = twins.site(f"strict-{case.replace(' ', '-')}-{less}", less=less, **STRICT)
         asked = requests(twins, site)
-        refused.append(serve(site, {c: asked[c] for c in ("query.reserve", case)})[case])
+        refused.append(serve(site, {c: asked[c] for c in ("query.reserve", "reserve exact", case)})[case])
     assert {reply.code for reply in refused} == {Code.REFUSED_POLICY}
     assert {reply.sent for reply in refused} == {refused[0].sent}
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import client.assessment
 import client.groups
+import client.screening
 import client.training
 import learning.learner
 import privacy.moments
@@ -28,13 +29,14 @@ from privacy.audit.layer import AuditLayer
 from privacy.gradients import SubjectGradients, noisy_mean
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
+from privacy.votes import Gate, VoteFilter
 from synthesis import likeness
 from tests.hospitals import CANARY, SIZE, WEIGHTS, TinyLearner, log_of
 from tests.oracle import LESS, differing, foreign, silent, unlike_a_heart, unlike_a_person, wordy
 from tests.twins import Replies, Twins, requests, serve
 
 Patch = pytest.MonkeyPatch
-NOISED = ("train", "query.measure", "query.attack")
+NOISED = ("train", "query.measure", "query.attack", "query.screen")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +190,32 @@ def counts_without_noise(patch: Patch) -> None:
     patch.setattr(SecureRandom, "discrete_laplace", lambda *_, **__: 0)
 
 
+def votes_without_noise(patch: Patch) -> None:
+    patch.setattr(VoteFilter, "accept", lambda self, counts, random: counts < self.threshold)
+
+
+def gate_without_noise(patch: Patch) -> None:
+    patch.setattr(Gate, "release", lambda self, touched, random: touched)
+
+
+def bit_for_every_picture(patch: Patch) -> None:
+    def broken(*told: Any, **more: Any) -> Any:
+        found = honest(*told, **more)
+        return dataclasses.replace(found, bits=found.bits * 4)
+
+    honest = client.screening._by_votes
+    patch.setattr(client.screening, "_by_votes", broken)
+
+
+def nearest_among_the_counts(patch: Patch) -> None:
+    def broken(*told: Any, **more: Any) -> Any:
+        found = honest(*told, **more)
+        return dataclasses.replace(found, counts={**found.counts, "nearest": 7})
+
+    honest = client.screening._by_votes
+    patch.setattr(client.screening, "_by_votes", broken)
+
+
 def loss_among_the_counts(patch: Patch) -> None:
     patch.setattr(client.assessment, "asdict", lambda found: asdict(found) | {"loss": 0.25})
 
@@ -260,6 +288,10 @@ MUTANTS: list[tuple[str, Callable[[Patch], None], str]] = [
     ("query.attack", rounded_size_in_a_formal_attack, "counts.members differs"),
     ("query.attack", counts_without_noise, "has no noise"),
     ("query.attack", loss_among_the_counts, "says"),
+    ("query.screen", votes_without_noise, "bits has no noise"),
+    ("query.screen", gate_without_noise, "counts.members has no noise"),
+    ("query.screen", bit_for_every_picture, "says"),
+    ("query.screen", nearest_among_the_counts, "says"),
     ("query.guess", gradient_norm_among_the_guesses, "says"),
     ("query.guess", scores_of_the_canaries, "refused with FAILED"),  # by the schema, before the oracle
     ("query.guess", coins_of_the_canaries, "says"),
@@ -279,7 +311,7 @@ def test_the_oracle_sees(
 
 
 def test_the_oracle_sees_nothing_where_nothing_leaks(twins: Twins) -> None:
-    for case in ("train", "query.measure", "query.attack"):
+    for case in NOISED:
         assert complaints(twins, f"honest-{case}", case, lambda patch: None) == []
 
 
@@ -308,7 +340,8 @@ BREAKS = {
     "evaluate": "tests.hospitals.TinyTask.scores",
     "query.attack": "privacy.attacks.disclosure._likeness",
     "exact attack": "privacy.attacks.disclosure.embed_poses",
-    "query.screen": "privacy.reidentification.ReidentificationFilter.calibrate",
+    "query.screen": "privacy.votes.ballots",
+    "exact screen": "privacy.reidentification.ReidentificationFilter.calibrate",
     "query.sign": "client.countersign._compare",
 }
 
@@ -318,7 +351,11 @@ def broken(twins: Twins, case: str, name: str, less: Split | None = None) -> tup
     site = twins.site(f"{name}-{case.replace(' ', '-')}", less=less)
     asked = requests(twins, site)
     earlier = list(asked)[: list(asked).index(case)]
-    needed = [c for c in earlier if c == "query.reserve" or (case == "query.guess" and c.startswith("train"))]
+    needed = [
+        c
+        for c in earlier
+        if c in ("query.reserve", "reserve exact") or (case == "query.guess" and c.startswith("train"))
+    ]
     serve(site, {c: asked[c] for c in needed})
     request = asked[case]()  # a statement is made before anything breaks
     with Patch.context() as patch:

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import obedience
-from client import assessment
+from client import screening
 from cohorts import clips
 from cohorts.deidentify import Pseudonyms
-from cohorts.frames import COLUMNS, Frames, as_images, gather
+from cohorts.frames import COLUMNS, Frames, gather
 from cohorts.phantom import simulate
 from cohorts.readers import READERS
 from cohorts.split import Split, splits
@@ -36,7 +36,7 @@ from evaluation.predicate import Number
 from learning import arrays
 from learning.augment import place
 from learning.blocks import to_signal
-from learning.messages import Kept, Screen
+from learning.messages import Kept
 from pericard.simulate import groups
 from privacy import coverage
 from privacy.embedding import embed, nearest
@@ -44,6 +44,7 @@ from privacy.reidentification import ReidentificationFilter
 from server.stages import screen
 from synthesis import bundle as bundles
 from synthesis import flow, parts, priors, shape
+from synthesis.candidates import with_moments
 from synthesis.export import takes_of
 from synthesis.generators.latent_flow import LatentFlow
 from synthesis.generators.latent_video_flow import masked_mean
@@ -118,25 +119,9 @@ def asked_site(people):
         return lots[wanted[0]]
 
     shown = np.concatenate([_of(people, 0).pixels[:40], simulate.stills(10, seed=32, size=32).pixels])
-    request = Screen(run="r", stage="screen", config={}, candidates=_images(shown))
-    kept = assessment._screen(SimpleNamespace(frames=frames), request)
+    policy = SimpleNamespace(drawn_again=0.05)
+    kept = screening._exactly(SimpleNamespace(frames=frames, policy=policy), {"exact": {}}, shown[:, None])
     return opened, np.unpackbits(np.frombuffer(kept.bits, np.uint8), count=80).astype(bool)
-
-
-def _images(pixels):
-    n = len(pixels)
-    masks, unknown = np.full_like(pixels, UNLABELLED), np.full(n, -1)
-    return as_images(
-        Frames(
-            pixels=pixels,
-            masks=masks,
-            view=unknown,
-            phase=unknown,
-            lvef_percent=np.full(n, np.nan, np.float32),
-            subject=np.zeros(n, np.int64),
-            subjects=("x",),
-        )
-    )
 
 
 def test_02_thresholds_are_set_on_calibration_subjects_and_the_test_split_stays_closed(asked_site):
@@ -163,7 +148,7 @@ def test_03_score_threshold_and_verdict_are_three_things(people):
 
 
 def test_03_neither_score_nor_threshold_nor_nearest_leaves_a_site():
-    assert [field.name for field in dataclasses.fields(Kept)] == ["bits"]
+    assert [field.name for field in dataclasses.fields(Kept)] == ["bits", "drawn_again", "counts"]
 
 
 # 4 - of a film only the frame that it was made from was looked at
@@ -175,7 +160,7 @@ def test_04_moments_all_over_the_final_clip_are_screened_and_one_twin_drops_the_
     ends = clips.stills(drawn, np.tile([0, 5], (3, 1)), np.arange(2))
     pixels = drawn.pixels.copy()
     pixels[2, 6:8] = pixels[0, 6:8]  # in the middle of the beat only
-    looked = screen._with_moments(ends, dataclasses.replace(drawn, pixels=pixels))
+    looked = with_moments(ends, dataclasses.replace(drawn, pixels=pixels))
     for row in range(3):
         shown = looked.pixels[(looked.subject == row) & (looked.phase > 1)]
         at = {int(np.flatnonzero((pixels[row] == p).all((1, 2)))[0]) for p in shown}

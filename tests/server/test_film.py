@@ -7,7 +7,8 @@ import numpy as np
 from cohorts.clips import stills
 from conf.schema import Classes
 from evaluation.volumes import biplane_lvef
-from server.stages.screen import MOMENTS, _unlike_each_other, _with_moments
+from server.stages.screen import _unlike_each_other
+from synthesis.candidates import MOMENTS, with_moments
 from synthesis.conditions import beats, ends
 from synthesis.shape import spread
 
@@ -58,7 +59,7 @@ def test_screening_sees_a_twin_in_the_middle_of_a_beat():
     copied[4, 5:] = copied[0, 5:]  # the third heart's first view becomes the first's, but not where it begins
     twin = dataclasses.replace(clips, pixels=copied)
     told = {"similarity": 0.9999}
-    looked = _with_moments(ends(twin, np.zeros_like(systole)), twin)
+    looked = with_moments(ends(twin, np.zeros_like(systole)), twin)
     assert len(looked) == 16 * (2 + MOMENTS)
     kept = _unlike_each_other(looked, told)
     assert not kept[looked.subject == 2].all()
