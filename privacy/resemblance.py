@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.gallery import Gallery
-from privacy.neighbours import Features
+from privacy.neighbours import Features, least
 
 _PICTURES = 1024
 
@@ -26,15 +26,25 @@ def apart(queries: Gallery, bank: Gallery) -> Iterator[tuple[slice, Features]]:
     block = max(1, _PICTURES * max(1, len(people)) // max(1, len(rows)))
     for first in range(0, len(queries.subjects), block):
         some = slice(first, min(first + block, len(queries.subjects)))
-        found = np.full((some.stop - first, len(bank.subjects)), np.inf, np.float32)
         low, high = np.searchsorted(people, (some.start, some.stop))
-        if low < high and len(owners):
+        nearest = np.empty((high - low, len(owners)), np.float32)
+        if nearest.size:
             last = begins[high] if high < len(begins) else len(rows)
             pictures = queries.features[rows[begins[low] : last]]
-            away = np.einsum("nd,nd->n", pictures, pictures)[:, None] + squares - 2 * (pictures @ features.T)
-            nearest = np.minimum.reduceat(away, starts, axis=1)
-            nearest = np.minimum.reduceat(nearest, begins[low:high] - begins[low], axis=0)
-            found[np.ix_(people[low:high] - first, owners)] = np.sqrt(np.maximum(nearest, 0))
+            nearest = pictures @ features.T
+            nearest *= -2
+            nearest += squares
+            nearest += np.einsum("nd,nd->n", pictures, pictures)[:, None]
+            if len(owners) < len(order):
+                nearest = np.minimum.reduceat(nearest, starts, axis=1)
+            if high - low < len(pictures):
+                nearest = np.minimum.reduceat(nearest, begins[low:high] - begins[low], axis=0)
+            np.sqrt(np.maximum(nearest, 0, out=nearest), out=nearest)
+        if nearest.shape == (some.stop - first, len(bank.subjects)):  # everybody has a picture
+            yield some, nearest
+            continue
+        found = np.full((some.stop - first, len(bank.subjects)), np.inf, np.float32)
+        found[np.ix_(people[low:high] - first, owners)] = nearest
         yield some, found
 
 
@@ -61,8 +71,7 @@ def nearest_people(
     for block, away in apart(queries, bank) if some else ():
         if among is not None:
             away[:, ~among] = np.inf
-        near = np.argpartition(away, some - 1, axis=1)[:, :some]
-        far = np.take_along_axis(away, near, 1)
+        far, near = least(away, some)
         order = np.argsort(far, axis=1, kind="stable")
         distances[block, :some] = np.take_along_axis(far, order, 1)
         who[block, :some] = np.take_along_axis(near, order, 1)
