@@ -81,8 +81,9 @@ def kernel(
 ) -> Kernel:
     """Return the unbiased squared maximum mean discrepancy under (x·y/d + 1)³ (Bińkowski et al. 2018).
 
-    arXiv:1801.01401. Subsets are drawn without replacement, `subset` of each set or half of the smaller one. The sums
-    over all subsets come out of each pair's kernel, made once: memory is that of a block of rows.
+    arXiv:1801.01401. Subsets are drawn without replacement, `subset` of each set or half of the smaller one. Of small
+    sets the sums over all subsets come out of each pair's kernel, made once; of large ones every subset makes its own.
+    Memory is that of a block of rows.
 
     Args:
         new: features, `(n, d)`, at least four rows.
@@ -96,8 +97,9 @@ def kernel(
     if size < 2 or subsets < 1:
         raise ValueError(f"n={len(one)} and m={len(other)} must be at least 4, subsets={subsets} at least 1")
     chosen = [_indicators(len(part), size, subsets, rng) for part in (one, other)]
-    within = [_sums(part, part, z, z) - _diagonal(part, z) for part, z in zip((one, other), chosen, strict=True)]
-    across = _sums(one, other, *chosen)
+    sums = _sums_of_each if subsets * size**2 < len(one) * len(other) else _sums
+    within = [sums(part, part, z, z) - _diagonal(part, z) for part, z in zip((one, other), chosen, strict=True)]
+    across = sums(one, other, *chosen)
     found = (within[0] + within[1]) / (size * (size - 1)) - 2 * across / size**2
     low, high = np.quantile(found, (0.025, 0.975))
     return Kernel(value=float(found.mean()), low=float(low), high=float(high), subset=size)
@@ -178,6 +180,15 @@ def _sums(
         cubed = cubed * cubed * cubed
         total += (in_one[:, rows] * (cubed @ in_other.T).T).sum(1, dtype=np.float64)
     return total
+
+
+def _sums_of_each(
+    one: NDArray[np.float32], other: NDArray[np.float32], in_one: NDArray[np.float32], in_other: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return what `_sums` does, subset by subset."""
+    whole = np.ones((1, int(in_one[0].sum())), np.float32)
+    pairs = zip(in_one, in_other, strict=True)
+    return np.concatenate([_sums(one[mine > 0], other[theirs > 0], whole, whole) for mine, theirs in pairs])
 
 
 def _diagonal(rows: NDArray[np.float32], chosen: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -59,6 +59,18 @@ def test_kernel_distance_of_one_distribution_has_zero_inside_its_interval():
     assert apart.low > 0
 
 
+def test_kernel_distance_is_the_same_made_subset_by_subset(monkeypatch):
+    one, other = draws(300, 8, seed=1), draws(200, 8, seed=2, mean=0.2)
+
+    def found():
+        return distances.kernel(one, other, rng=np.random.default_rng(3), subsets=5, subset=50)
+
+    each = found()
+    monkeypatch.setattr(distances, "_sums_of_each", distances._sums)
+    assert found().value == pytest.approx(each.value, rel=1e-4)
+    assert found().low == pytest.approx(each.low, rel=1e-4)
+
+
 def test_kernel_distance_is_unbiased():
     """The mean over independent draws of one distribution is zero within three standard errors."""
     found = [
