@@ -52,8 +52,9 @@ def findings(suite: Suite) -> Iterator[Finding]:
     }
     yield _worst("mia.tpr_at_fpr_1pct", exactly, suite.controls, void)
     # who may choose whom to ask about is told of for few people: reported, as no bound on everybody's risk
-    risks = {r.name: r.risk for r in suite.records if r.risk is not None and not r.name.endswith(f".{SUREST}")}
-    beaten = {name: risk for name, risk in risks.items() if _beats_naive(_record(suite, name))}
+    made = [r for r in suite.records if r.risk is not None and not r.name.endswith(f".{SUREST}")]
+    risks = {r.name: r.risk for r in made if r.risk}
+    beaten = {r.name: r.risk for r in made if r.risk and not r.void}
     some = beaten or risks
     widened = {name: _wider(risk, len(some)) for name, risk in some.items()}
     yield _worst("risk.max", widened, {**suite.controls, "naive_beaten": bool(beaten)}, void)
@@ -120,14 +121,6 @@ def _wider(estimate: Estimate, attacks: int) -> Estimate:
     return Estimate(value=estimate.value, low=low, high=high, n=estimate.n, unit=estimate.unit)
 
 
-def _beats_naive(record: Record) -> bool:
-    return not getattr(record, "void", "")
-
-
-def _record(suite: Suite, name: str) -> Record:
-    return next(r for r in suite.records if r.name == name)
-
-
 def _disclosure(suite: Suite, split: str, attempts: int) -> Audit:
     judged, by_lot = suite.disclosure, suite.split == RANDOM and suite.blind_baseline
     members, controls = _number(judged, "members"), _number(judged, "controls")
@@ -173,7 +166,7 @@ def _audit(record: Record, split: str, attempts: int) -> Audit:
         auc_ci=None if record.auc is None else (record.auc.low, record.auc.high),
         tpr=tuple(At(fpr=fpr, tpr=e.value, low=e.low, high=e.high) for fpr, e in sorted(record.tpr.items())),
         power=tuple(Power(share=share, noticed=noticed) for share, noticed in sorted(record.positive_control.items())),
-        n_attempts=attempts, reason=record.note,
+        n_attempts=attempts, reason="; ".join(word for word in (record.void, record.note) if word),
     )  # fmt: skip
 
 

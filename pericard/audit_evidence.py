@@ -131,6 +131,7 @@ def _apart(sides: "Mapping[str, Album]") -> None:
 
 def look_at(asked: Asked, given: "Given", albums: "Mapping[str, Album]", tell: Tell) -> Looked:
     """Measure what the tier allows to measure; raises `UnreadableStudy` where there is too little to do it."""
+    from cohorts.betrayed import betrayed
     from evaluation import attacked
     from evaluation.evidence import exact
     from privacy.gallery import Gallery
@@ -147,6 +148,8 @@ def look_at(asked: Asked, given: "Given", albums: "Mapping[str, Album]", tell: T
     n, copied = len(nearest.verbatim), int(nearest.verbatim.sum())
     how = f"released pictures that are the very picture of a member, by eye of a program; {n} members were looked for"
     findings.append(exact("copies.members", float(copied), n=n, how=how))
+    named = len(betrayed(asked.folders["release"], members.names.values()))
+    findings.append(exact("release.identifiers", float(named), n=n, how="in names, tables and headers of its files"))
     if not given.controls:
         return Looked(findings=tuple(findings), audits=(_copies_audit(n, copied, asked),), nearest=nearest)
     try:
