@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pericard.errors import Exit
 
 if TYPE_CHECKING:
     from cohorts.album import Album
+    from evaluation.predicate import Audited
     from evaluation.statement import Statement
     from evaluation.tiers import Given
 
@@ -59,7 +61,10 @@ def _audit(asked: Asked, given: "Given", policy: Any, out: Path, tell: Tell) -> 
     from learning import durable
     from synthesis.manifest import MANIFEST
 
+    asked = replace(asked, folders={**asked.folders, "release": _inner(asked.folders["release"])})
     manifest = _manifest(asked.folders["release"])
+    own = _own_certificate(asked.folders["release"])
+    given = replace(given, canaries=bool(own.canaries))
     albums = albums_of(asked, tell)
     released = albums["release"]
     looked = look_at(asked, given, albums, tell)
@@ -75,11 +80,11 @@ def _audit(asked: Asked, given: "Given", policy: Any, out: Path, tell: Tell) -> 
         findings=looked.findings,
         audits=looked.audits,
         fidelity=(),
-        canaries=(),
+        canaries=own.canaries,
         pictures=released.frames,
         samples=released.clips,
         views=released.views,
-        limits=_limits(asked, given),
+        limits=(*_limits(asked, given), *own.says),
         key=key,
         seed=asked.seed,
         replay=_replay(asked),
@@ -170,11 +175,51 @@ def _report(statement: "Statement", released: "Album") -> bytes:
 
 
 def _about(statement: "Statement", manifest: Any, documents: Mapping[str, bytes]) -> "Statement":
-    import dataclasses
-
     from evaluation.certificate import subjects
 
-    return dataclasses.replace(statement, subject=subjects(manifest, documents))
+    return replace(statement, subject=subjects(manifest, documents))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Own:
+    """What the certificate that lies beside a release of ours adds to an audit of it."""
+
+    canaries: "tuple[Audited, ...]" = ()
+    says: tuple[str, ...] = ()
+
+
+def _own_certificate(release: Path) -> _Own:
+    """Read the certificate beside the release, if there is one; only one that verifies says anything."""
+    from datetime import UTC, datetime
+
+    from evaluation.certificate import CERTIFICATE, TRUST, InvalidCertificate, verify
+    from evaluation.trust import Trust
+
+    folder = release.parent
+    if release.name != "release" or not (folder / CERTIFICATE).is_file():
+        return _Own()
+    try:
+        trust = Trust.parse((folder / TRUST).read_bytes())
+        claimed = verify(folder, trust=trust, now=datetime.now(UTC)).statement.predicate
+    except (InvalidCertificate, ValueError, OSError):
+        return _Own(says=("A certificate lies beside the release and does not verify: nothing of it was taken over.",))
+    eps = "no ε of its own" if claimed.dp.eps is None else f"ε = {claimed.dp.eps:.3g} per patient"
+    return _Own(
+        canaries=claimed.dp.audited,
+        says=(
+            f"The release has a certificate ({claimed.id}, {claimed.verdict}, lane {claimed.release.lane}, {eps}) that "
+            "verifies with the keys beside it. What its makers claim is theirs; what their canaries found is repeated "
+            "here.",
+        ),
+    )
+
+
+def _inner(release: Path) -> Path:
+    """Return the release in the folder of a run of ours, else the folder itself."""
+    from synthesis.manifest import MANIFEST
+
+    inner = release / "release"
+    return inner if (inner / MANIFEST).is_file() and not (release / MANIFEST).exists() else release
 
 
 def _manifest(release: Path) -> Any:

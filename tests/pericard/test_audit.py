@@ -120,3 +120,138 @@ def test_the_certificate_of_an_audit_is_verified_against_the_release_wherever_it
     (tmp_path / "release" / "images" / "00003.png").unlink()
     assert run(verify) == Exit.INTEGRITY
     assert json.loads(capsys.readouterr().out)["differs"] == ["release/images/00003.png"]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A small rehearsal, for what does not hang on numbers."""
+    out = tmp_path_factory.mktemp("few") / "rehearsal"
+    assert run(["cohort", "rehearse", "--out", str(out), "--people", "64", "--seed", "3"]) == Exit.PASS
+    return out
+
+
+def folders(root):
+    return [root / "release", "--members", root / "members", "--controls", root / "controls"]
+
+
+def one_line(capsys, out, *arguments):
+    release, *others = arguments
+    code, told, err = audited(capsys, release, out, *others)
+    assert told == {}
+    assert err.startswith("pericard: ")
+    assert err.count("\n") == 1, err
+    return code, err
+
+
+def test_controls_of_another_scanner_are_told_apart_without_the_release_and_nothing_follows(few, tmp_path, capsys):
+    from cohorts.phantom.simulate import stills
+    from pericard import rehearsal
+
+    strangers = stills(40, seed=9, size=64, style="site-c")
+    rehearsal._write(tmp_path / "controls", strangers, "stranger", range(40))
+    sides = ["--members", few / "members", "--controls", tmp_path / "controls", "--split", "random"]
+    code, told, _ = audited(capsys, few / "release", tmp_path / "out", *sides)
+    assert (code, told["tier"]) == (Exit.INCONCLUSIVE, "T3")
+    assert {verdicts(told)[rule] for rule in ("disclosure", "mia.auc", "mia.tpr1", "risk")} == {"INCONCLUSIVE"}
+    assert "can be told apart without the release" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_nothing_of_a_patient_is_in_any_file_but_the_private_ones(few, tmp_path, capsys):
+    name = "Planted^Patient^Nameless"
+    for side in ("members", "controls"):
+        shutil.copytree(few / side, tmp_path / name / side)
+        table = tmp_path / name / side / "labels.csv"
+        table.write_text(table.read_text().replace("person", f"{name}-{side}-").replace("images/", f"{name}/"))
+        (tmp_path / name / side / "images").rename(tmp_path / name / side / name)
+    sides = ["--members", tmp_path / name / "members", "--controls", tmp_path / name / "controls"]
+    _, told, _ = audited(capsys, few / "release", tmp_path / "out", *sides)
+    assert name not in json.dumps(told)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    holding = {path.relative_to(tmp_path / "out").as_posix() for path in files if name.encode() in path.read_bytes()}
+    assert holding == {"private/matches.csv"}
+    assert (tmp_path / "out" / "private").stat().st_mode & 0o077 == 0
+
+
+def test_a_members_name_in_a_file_of_the_release_fails(few, tmp_path, capsys):
+    shutil.copytree(few / "members", tmp_path / "members")
+    table = tmp_path / "members" / "labels.csv"
+    table.write_text(table.read_text().replace("person1,", "Kowalski^Jan^1961,"))
+    shutil.copytree(few / "release", tmp_path / "release")
+    (tmp_path / "release" / "notes.txt").write_text("drawn from kowalski^jan^1961\n")
+    code, told, _ = audited(capsys, tmp_path / "release", tmp_path / "out", "--members", tmp_path / "members")
+    assert (code, verdicts(told)["identifiers"]) == (Exit.FAIL, "FAIL")
+    assert "kowalski" not in (tmp_path / "out" / "certificate.json").read_text().casefold()
+
+
+def test_people_or_pictures_on_two_sides_are_refused(few, tmp_path, capsys):
+    sides = ["--members", few / "members", "--controls", few / "members"]
+    code, err = one_line(capsys, tmp_path / "out", few / "release", *sides)
+    assert code == Exit.UNREADABLE
+    assert "nobody may be on two sides" in err
+    shutil.copytree(few / "members", tmp_path / "controls")
+    table = tmp_path / "controls" / "labels.csv"
+    table.write_text(table.read_text().replace("person", "other"))
+    sides = ["--members", few / "members", "--controls", tmp_path / "controls"]
+    assert "bit for bit" in one_line(capsys, tmp_path / "out", few / "release", *sides)[1]
+
+
+@pytest.mark.parametrize("side", ["release", "members"])
+def test_what_cannot_be_read_is_said_in_one_line(side, few, tmp_path, capsys):
+    shutil.copytree(few, tmp_path / "all")
+    given = folders(tmp_path / "all")
+    (tmp_path / "all" / side / "images" / "00001.png").write_bytes(b"no picture")
+    code, err = one_line(capsys, tmp_path / "out", *given)
+    assert code == Exit.UNREADABLE
+    assert "00001.png" in err
+    shutil.rmtree(tmp_path / "all" / side)
+    code, err = one_line(capsys, tmp_path / "out", *given)
+    assert code == Exit.UNREADABLE
+    assert "is not a folder" in err
+
+
+def test_a_layout_that_two_readers_know_is_refused_with_their_names(few, tmp_path, capsys):
+    shutil.copytree(few / "members", tmp_path / "members")
+    (tmp_path / "members" / "patient001").mkdir()
+    (tmp_path / "members" / "patient001" / "Info.cfg").write_text("ED: 1\n")
+    code, err = one_line(capsys, tmp_path / "out", few / "release", "--members", tmp_path / "members")
+    assert code == Exit.USAGE
+    assert "--members-reader acdc|manifest" in err
+    chosen = ["--members", tmp_path / "members", "--members-reader", "manifest"]
+    assert audited(capsys, few / "release", tmp_path / "out", *chosen)[0] == Exit.INCONCLUSIVE
+
+
+def test_too_few_people_are_too_little_evidence_or_one_line(few, tmp_path, capsys):
+    table = (few / "members" / "labels.csv").read_text().splitlines()
+    for side in ("members", "controls"):
+        rows = (few / side / "labels.csv").read_text().splitlines()
+        shutil.copytree(few / side, tmp_path / side)
+        (tmp_path / side / "labels.csv").write_text("\n".join([table[0], *rows[1:5]]))
+    sides = ["--members", tmp_path / "members", "--controls", tmp_path / "controls", "--split", "random"]
+    code, err = one_line(capsys, tmp_path / "out", few / "release", *sides)
+    assert code == Exit.UNREADABLE
+    assert "Traceback" not in err
+
+
+def test_a_lot_needs_two_sides_and_a_result_is_never_overwritten(few, tmp_path, capsys):
+    code, err = one_line(capsys, tmp_path / "out", few / "release", "--members", few / "members", "--split", "random")
+    assert code == Exit.USAGE
+    assert "needs both" in err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "audit.json").write_text("{}")
+    code, err = one_line(capsys, tmp_path / "out", few / "release")
+    assert code == Exit.USAGE
+    assert "is in use" in err
+
+
+def test_samples_in_one_folder_without_a_table_are_a_release(few, tmp_path, capsys):
+    code, told, _ = audited(capsys, few / "release" / "images", tmp_path / "out", "--members", few / "members")
+    assert (code, told["tier"]) == (Exit.INCONCLUSIVE, "T1")
+
+
+def test_the_terminal_says_the_tier_the_rules_and_what_they_allow(few, tmp_path, capsys):
+    assert run(["audit", str(few / "release"), "--out", str(tmp_path / "out")]) == Exit.INCONCLUSIVE
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Tier T0" in shown
+    assert "INCONCLUSIVE overall" in shown
+    assert "nothing can pass it" in shown
+    assert "--members PATH" in shown
