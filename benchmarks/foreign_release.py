@@ -1,10 +1,10 @@
 """Does an audit convict a release that Pericard did not make, and leave an honest one alone?
 
 A plain convolutional autoencoder learns frames of 112x112 apical clips of some people for a minute or two, far beyond
-what generalises; a clip is drawn by decoding the codes of one person's clip with a little noise. Everything lies on
-disk as EchoNet-Dynamic does, FileList.csv and Videos/*.avi (Motion JPEG), without tracings, and was written by PyAV.
-The copier learned the members themselves; the honest one other people, who are neither members nor controls. Fair coins
-told members from controls. People are simulated.
+what generalises; a clip is drawn by decoding the codes of one person's clip with a little noise, nobody's twice.
+Everything lies on disk as EchoNet-Dynamic does, FileList.csv and Videos/*.avi (Motion JPEG), without tracings, and was
+written by PyAV. The copier learned the members themselves; the honest one other people, who are neither members nor
+controls. Fair coins told members from controls. People are simulated.
 
 python -m benchmarks.foreign_release --out DIR [--people 320] [--epochs 20] [--write]
 """
@@ -73,9 +73,9 @@ def learned(clips: NDArray[np.uint8], *, epochs: int, seed: int) -> Autoencoder:
 
 @torch.no_grad()
 def drawn(model: Autoencoder, clips: NDArray[np.uint8], n: int, *, seed: int) -> NDArray[np.uint8]:
-    """Return `n` clips, `(n, T, 112, 112)`: codes of a clip by lot, all moved the same way, decoded and enlarged."""
+    """Return up to `n` clips, `(n, T, 112, 112)`: codes of a clip, moved alike, decoded and enlarged."""
     rng, found = torch.Generator().manual_seed(seed), []
-    for k in torch.randint(len(clips), (n,), generator=rng).tolist():
+    for k in torch.randperm(len(clips), generator=rng)[:n].tolist():
         codes = model.encode(torch.from_numpy(clips[k])[:, None].float() / 255)
         moved = codes + NOISE * codes.std() * torch.randn(codes.shape[1:], generator=rng)
         frames = (255 * model.decode(moved)[:, 0]).round().byte().numpy()
@@ -124,7 +124,7 @@ def build(out: Path, *, people: int, epochs: int) -> None:
     )
     for name, who in (("copier", sides["members"]), ("honest", np.arange(people, n))):
         model = learned(small[who], epochs=epochs, seed=3)
-        samples = drawn(model, small[who], len(sides["members"]), seed=5)
+        samples = drawn(model, small[who], n - people, seed=5)
         write(out / name, samples, rng.uniform(30, 70, len(samples)), [f"sample{k:04d}" for k in range(len(samples))])
 
 

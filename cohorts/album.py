@@ -29,6 +29,7 @@ class Album:
         attributes: subject → attribute (sex, age_band, ef_class, diagnosis) → word, as far as known.
         views: names of the views that occur; unknown ones are left out.
         clips: files that were read.
+        people: whether the folder says who is who, or every file was taken for somebody else.
     """
 
     frames: Frames
@@ -37,6 +38,7 @@ class Album:
     attributes: Mapping[SubjectKey, Mapping[str, str]]
     views: tuple[str, ...]
     clips: int
+    people: bool
 
 
 def album(
@@ -102,6 +104,7 @@ def album(
         attributes=attributes,
         views=tuple(sorted(views)),
         clips=len(index.sources),
+        people=getattr(config, "person", "") != "file",
     )
 
 

@@ -7,7 +7,9 @@ are valid only where a lot decided who is a member.
 Several attacks are one finding: the worst of them, with intervals that hold for all at once (Bonferroni).
 """
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from statistics import NormalDist
 
 from evaluation.evidence import Finding, exact
@@ -17,6 +19,7 @@ from privacy.estimate import Estimate, clopper_pearson
 from privacy.suite import POWER, RANDOM, Record, Suite
 
 VERSION = "1"
+KINDS = {"attribute_inference": "inference", "singling_out": "singling_out", "linkability": "linkability"}
 TWO_SIDED = 0.90  # its ends are one-sided 95 % bounds, which is what rules are held against
 AT_95 = NormalDist().inv_cdf(0.975)
 ONE_PERCENT, FIVE_PERCENT = 0.01, 0.05
@@ -25,7 +28,7 @@ DECLARED, NOT_BY_LOT = "independent fair coins before training, as declared", "n
 
 def findings(suite: Suite) -> Iterator[Finding]:
     """Yield what a policy may judge: `disclosure.*`, `mia.auc`, `mia.tpr_at_fpr_1pct` and `risk.max`."""
-    by_lot, void = suite.split == RANDOM, _why_void(suite)
+    by_lot, void = suite.split == RANDOM, why_void(suite)
     held, judged = dict(suite.controls), suite.disclosure
     if judged:
         held["positive_control"] = bool(judged["positive_control_detected"])
@@ -65,12 +68,14 @@ def audits(suite: Suite, *, attempts: int = 1) -> Iterator[Audit]:
     split = DECLARED if suite.split == RANDOM else NOT_BY_LOT
     if suite.disclosure:
         yield _disclosure(suite, split, attempts)
-    for record in (*suite.records, *((suite.chosen,) if suite.chosen else ())):
+    for record in suite.records:
         yield _audit(record, split, attempts)
+    if suite.chosen:
+        yield _audit(replace(suite.chosen, blind_baseline=suite.blind_baseline), split, attempts)
     alike = suite.similarity
     yield Audit(
         name="similarity", kind="similarity", version=VERSION, n_member=suite.n_member, n_control=suite.n_control,
-        split=split, estimate=alike.nndr_median, ci=None, metric="median of nearest over second nearest distance",
+        split=split, estimate=alike.nndr_median, ci=None, metric="median NNDR",
         reason=f"distance to the closest record, members over controls {alike.dcr_p5_ratio:.3g}; share of pictures "
         f"closer to members {alike.closer_to_members:.3g}; reported because others do, it decides nothing",
         n_attempts=attempts,
@@ -83,7 +88,8 @@ def smallest_leak(suite: Suite) -> float | None:
     return None if least is None else float(least)
 
 
-def _why_void(suite: Suite) -> str:
+def why_void(suite: Suite) -> str:
+    """Return why members must not be held against controls, "" where they may."""
     if suite.blind is None:
         return "too few subjects to see whether members and controls differ without the release"
     if not suite.blind_baseline:
@@ -135,7 +141,7 @@ def _disclosure(suite: Suite, split: str, attempts: int) -> Audit:
     return Audit(
         name="disclosure", kind="disclosure", version=VERSION, n_member=members, n_control=controls, split=split,
         estimate=rates[0].rate - rates[1].rate if len(rates) == 3 else None, ci=None,
-        metric="members shown by the release beyond controls shown by it",
+        metric="excess of members shown",
         positive_control=bool(judged["positive_control_detected"]), blind_baseline=suite.blind_baseline,
         eps_lb=float(judged["eps_lb"] or 0) if by_lot else None,
         eps_ceiling=float(judged["eps_ceiling"] or 0) if by_lot else None,
@@ -151,13 +157,13 @@ def _disclosure(suite: Suite, split: str, attempts: int) -> Audit:
 
 def _audit(record: Record, split: str, attempts: int) -> Audit:
     name, _, part = record.name.partition(".")
-    deciding = record.risk if record.risk is not None else record.auc
+    deciding = None if record.void else record.risk if record.risk is not None else record.auc
     return Audit(
-        name=name, kind=record.kind, of=part, version=VERSION, n_member=record.n_member, n_control=record.n_control,
-        split=split,
+        name=name, kind=KINDS.get(name, record.kind), of=_of(part), version=VERSION, split=split,
+        n_member=record.n_member, n_control=record.n_control,
         estimate=None if deciding is None else deciding.value,
         ci=None if deciding is None else (deciding.low, deciding.high),
-        metric="share of failures on controls that membership turns into successes" if record.risk else "auc",
+        metric="excess over controls" if record.kind == "risk" else "auc",
         positive_control=record.positive_control.get(FIVE_PERCENT, 0.0) >= POWER if record.positive_control else None,
         negative_control=None if record.negative_control is None else record.negative_control >= ONE_PERCENT,
         blind_baseline=record.blind_baseline,
@@ -168,6 +174,14 @@ def _audit(record: Record, split: str, attempts: int) -> Audit:
         power=tuple(Power(share=share, noticed=noticed) for share, noticed in sorted(record.positive_control.items())),
         n_attempts=attempts, reason="; ".join(word for word in (record.void, record.note) if word),
     )  # fmt: skip
+
+
+def _of(part: str) -> str:
+    """Return in words on whom, or how, an attack was tried: `ef_class.k5` is about the class, by 5 neighbours."""
+    words = [
+        f"{word[1:]} nearest" if re.fullmatch(r"k\d+", word) else word.replace("_", " ") for word in part.split(".")
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def _rate(of: str, successes: int, attempts: int) -> Rate:

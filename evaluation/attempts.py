@@ -15,6 +15,7 @@ QUESTIONS: Mapping[str, str] = {
     "singling_out": "Can one person be picked out?",
     "linkability": "Can two records of one person be joined?",
     "copies": "Are there copies among the released, or crowds of the same? No patient is looked at.",
+    "verbatim": "Is the very picture of a member among the released?",
     "similarity": "How near do released pictures come to members? Reported; it decides nothing.",
 }
 WP29: Mapping[str, tuple[str, ...]] = {
@@ -22,6 +23,7 @@ WP29: Mapping[str, tuple[str, ...]] = {
     "linkability": ("linkability",),
     "inference": ("inference", "membership", "disclosure"),
 }
+GUESSES = ("singling_out", "linkability", "inference")
 NOTHING, SOMETHING = "found nothing", "found something"
 
 
@@ -54,7 +56,9 @@ def outcome(audit: Audit) -> tuple[str, str]:
         return "split is not fair", Verdict.INCONCLUSIVE
     if audit.negative_control is False:
         return "accuses anything", Verdict.INCONCLUSIVE
-    if (p is not None and p < SIGNIFICANT) or (p is None and (audit.eps_lb or 0) > 0):
+    counted = kind in ("copies", "verbatim") and audit.estimate > 0
+    counted = counted or (kind in GUESSES and audit.ci is not None and audit.ci[0] > 0)
+    if counted or (p is not None and p < SIGNIFICANT) or (p is None and (audit.eps_lb or 0) > 0):
         return SOMETHING, Verdict.FAIL
     if kind == "copies" and audit.positive_control is None:
         return NOTHING, ""  # what is seen without any patient can accuse a release, but never clear it

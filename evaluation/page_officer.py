@@ -45,7 +45,7 @@ OFFICER = """
 <tbody>
 {% for line in audits %}
 {% set a = line.audit %}
-<tr><td>{{ a.name | words | opened }}{{ ', ' if a.of }}{{ a.of }}<small>{{ line.question }}</small></td><td class="number">{% if a.n_member %}{{ '{:,}'.format(a.n_member) }}<small>and {{ '{:,}'.format(a.n_control) }} others</small>{% else %}–{% endif %}</td>
+<tr><td>{{ a.name | words | opened }}{{ ', ' if a.of }}{{ a.of }}<small>{{ line.question }}</small></td><td class="number">{% if a.n_member %}{{ '{:,}'.format(a.n_member) }}{% if a.n_control %}<small>and {{ '{:,}'.format(a.n_control) }} others</small>{% endif %}{% else %}–{% endif %}</td>
 <td class="number">{{ a.estimate | number }}<small>{% if a.ci is not none %}{{ a.ci[0] | number }} to {{ a.ci[1] | number }}{% endif %}{% if a.metric %} {{ a.metric | words }}{% endif %}</small></td>
 <td class="number">{{ a.p | number }}</td><td class="number">{{ a.p_holm | number }}</td>
 <td>{{ line.controls }}{% if a.smallest_leak is not none %}<small>notices {{ (100 * a.smallest_leak) | number }}&nbsp;% or more</small>{% endif %}</td>
@@ -60,7 +60,7 @@ OFFICER = """
 {% if a.reason %}<p>{{ a.reason | opened }}{{ "" if a.reason[-1] == "." else "." }}</p>{% endif %}
 {% if line.figure %}<figure>{{ line.figure | safe }}</figure>{% endif %}
 <dl class="record">
-<dt>Judged on</dt><dd>{{ a.n_member }} members and {{ a.n_control }} controls, split by {{ a.split }}{% if a.n_attempts > 1 %}; these people were used for {{ a.n_attempts }} attempts{% endif %}</dd>
+<dt>Judged on</dt><dd>{{ a.n_member }} members{% if a.n_control %} and {{ a.n_control }} controls, split by {{ a.split }}{% endif %}{% if a.n_attempts > 1 %}; these people were used for {{ a.n_attempts }} attempts{% endif %}</dd>
 <dt>Estimate</dt><dd>{{ a.estimate | number }}{% if a.ci is not none %} ({{ a.ci[0] | number }} to {{ a.ci[1] | number }}){% endif %}{% if a.metric %} {{ a.metric | words }}{% endif %}</dd>
 {% if a.auc is not none %}<dt>AUC</dt><dd>{{ a.auc | score }}{% if a.auc_ci %} ({{ a.auc_ci[0] | score }} to {{ a.auc_ci[1] | score }}){% endif %}; 0.5 is a coin</dd>{% endif %}
 {% if a.tpr %}<dt>Members found</dt><dd>{% for at in a.tpr %}{{ (100 * at.tpr) | number }}&nbsp;% ({{ (100 * at.low) | number }} to {{ (100 * at.high) | number }}) while accusing {{ (100 * at.fpr) | number }}&nbsp;% of the others wrongly{{ '' if loop.last else '; ' }}{% endfor %}</dd>{% endif %}
@@ -104,7 +104,7 @@ OFFICER = """
 <thead><tr><th>Rule</th><th class="number">Found</th><th class="number">Patients</th><th class="number">Held against</th><th>Verdict</th></tr></thead>
 <tbody>
 {% for line in rules %}
-<tr><td>{{ line.rule.says or line.rule.id }}<small>{{ line.rule.id }}{{ '' if line.outcome.required else ' · not required in this lane' }}{% if line.outcome.verdict == 'INCONCLUSIVE' %} · {{ line.outcome.reason }}{% endif %}</small></td>
+<tr><td>{{ line.rule.says or line.rule.id }}<small>{{ line.rule.id }}{{ '' if line.outcome.required else ' · not required in this lane' }}{% if line.outcome.verdict == 'INCONCLUSIVE' %} · {{ line.outcome.reason }}{% if not line.estimate and line.how %}: {{ line.how }}{% endif %}{% endif %}</small></td>
 <td class="number">{{ (line.estimate.value if line.estimate else none) | number }}<small>{{ line.estimate | interval }}</small></td>
 <td class="number">{{ line.estimate.n if line.estimate and line.estimate.n else '–' }}</td>
 <td class="number">{{ line.held_against }}<small>{{ line.side }}</small></td>

@@ -35,7 +35,7 @@ ASKS = {
     Tier.T0: "the studies that the release was made from: --members PATH",
     Tier.T1: "studies of the same kind that it was not made from: --controls PATH",
     Tier.T2: "members and controls that independent fair coins told apart before training: --split random",
-    Tier.T3: "the generator itself",
+    Tier.T3: "the generator itself: --weights PATH",
     Tier.T4: "the training code and the right to train: canaries in the training, shadow models",
 }
 
@@ -48,6 +48,7 @@ class Given:
     controls: bool = False
     reference: bool = False
     random: bool = False
+    weights: bool = False
     canaries: bool = False
 
     def __post_init__(self) -> None:
@@ -55,8 +56,9 @@ class Given:
             raise ValueError("controls say nothing without members")
         if self.random and not self.controls:
             raise ValueError("random=True says how members and controls were told apart; it needs both")
-        if self.reference and not self.controls:
-            raise ValueError("reference is looked at beside members and controls; it needs both")
+        for name in ("reference", "weights"):
+            if getattr(self, name) and not self.controls:
+                raise ValueError(f"{name} are held against members and controls; both are needed")
 
     @property
     def tier(self) -> Tier:
@@ -65,7 +67,9 @@ class Given:
             return Tier.T0
         if not self.controls:
             return Tier.T1
-        return Tier.T3 if self.random else Tier.T2
+        if not self.random:
+            return Tier.T2
+        return Tier.T4 if self.weights else Tier.T3
 
     @property
     def basis(self) -> Basis:
@@ -74,7 +78,8 @@ class Given:
             "members": self.members,
             "controls": self.controls,
             "a reference of further people": self.reference,
-            "members and controls told apart by fair coins before training, as declared": self.random,
+            "a lot that told them apart before training, as declared": self.random,
+            "the generator's weights": self.weights,
             "the canaries of the training, from its own certificate": self.canaries,
         }
         given = ("the release", *(word for word, there in words.items() if there))

@@ -110,7 +110,7 @@ def _audit(asked: Asked, given: "Given", policy: Any, out: Path, tell: Tell) -> 
 
 def _record(asked: Asked, given: "Given", looked: Looked) -> dict[str, Any]:
     """Return what machines read: numbers only, nothing of a patient."""
-    from evaluation.attacked import smallest_leak
+    from evaluation.attacked import smallest_leak, why_void
 
     suite = looked.suite
     return {
@@ -118,6 +118,7 @@ def _record(asked: Asked, given: "Given", looked: Looked) -> dict[str, Any]:
         "given": list(given.basis.given),
         "allows": given.basis.allows,
         "to_say_more": given.asks,
+        "nothing_follows": "" if suite is None else why_void(suite),
         "smallest_leak": None if suite is None else smallest_leak(suite),
         "attempts": asked.attempts,
         "formal": False,
@@ -144,7 +145,6 @@ def _rules(statement: "Statement") -> list[dict[str, Any]]:
 def _limits(asked: Asked, given: "Given") -> Iterator[str]:
     from evaluation.tiers import Tier
 
-    yield f"Tier {given.tier.name}: what was given allows to conclude {given.basis.allows}."
     if given.tier < Tier.T5:
         yield f"To say more, this audit would have needed {given.asks}."
     if asked.random:
@@ -162,6 +162,7 @@ def _replay(asked: Asked) -> list[str]:
     for role in ROLES[1:]:
         words += [f"--{role}", "PATH"] if role in asked.folders else []
     words += ["--split", "random"] if asked.random else []
+    words += ["--weights", "PATH"] if asked.weights is not None else []
     return [*words, "--seed", str(asked.seed), "--out", "DIR"]
 
 
@@ -256,6 +257,8 @@ def _show(statement: "Statement", record: Mapping[str, Any], out: Path) -> None:
         least = record["smallest_leak"]
         seen = f"copies of {100 * least:g} % of the members" if least is not None else "no share of copied members"
         console.print(f"With probability 0.8, {seen} would have been noticed.", highlight=False)
+    if record["nothing_follows"]:
+        console.print(f"But {record['nothing_follows']}.", highlight=False, style="yellow")
     console.print(f"To say more: {record['to_say_more']}", highlight=False)
     console.print(
         f"{out / 'report.html'} is for people; {out / PRIVATE} names patients and must not leave.", highlight=False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cohorts.album import Album
     from evaluation.tiers import Given
+    from privacy.gallery import Gallery
     from privacy.suite import Suite
     from privacy.verbatim import Nearest
 
@@ -30,6 +31,7 @@ class Asked:
         policy: name of a shipped policy, or a file.
         attempts: how often a version of this release has been held against these people, this time included.
         seed: of everything drawn.
+        weights: a run of ours or a bundle, whose generator made the release.
         key: the auditor's, made on first use; `None` for one beside the private files.
     """
 
@@ -40,6 +42,7 @@ class Asked:
     policy: str = "audit"
     attempts: int = 1
     seed: int = 0
+    weights: Path | None = None
     key: Path | None = None
 
 
@@ -50,7 +53,7 @@ def given_by(asked: Asked) -> "Given":
 
     try:
         there = {role: role in asked.folders for role in ROLES[1:]}
-        return Given(**there, random=asked.random)
+        return Given(**there, random=asked.random, weights=asked.weights is not None)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -131,27 +134,24 @@ def _apart(sides: "Mapping[str, Album]") -> None:
 
 def look_at(asked: Asked, given: "Given", albums: "Mapping[str, Album]", tell: Tell) -> Looked:
     """Measure what the tier allows to measure; raises `UnreadableStudy` where there is too little to do it."""
-    from cohorts.betrayed import betrayed
+    from cohorts.study import UnreadableStudy
     from evaluation import attacked
-    from evaluation.evidence import exact
     from privacy.gallery import Gallery
     from privacy.suite import RANDOM, examine
-    from privacy.verbatim import likest
 
     released = albums["release"]
-    findings: list[Any] = []
+    tell(READING, "looking at the release alone")
+    pictures = Gallery.of(released.frames)
+    findings, audits = _alone(asked, pictures, told_apart=released.people)
     if not given.members:
-        return Looked(findings=(), audits=())
+        return Looked(findings=findings, audits=audits)
     members = albums["members"]
-    tell(0.3, "looking for very pictures of members")
-    nearest = likest(Gallery.of(members.frames), Gallery.of(released.frames))
-    n, copied = len(nearest.verbatim), int(nearest.verbatim.sum())
-    how = f"released pictures that are the very picture of a member, by eye of a program; {n} members were looked for"
-    findings.append(exact("copies.members", float(copied), n=n, how=how))
-    named = len(betrayed(asked.folders["release"], members.names.values()))
-    findings.append(exact("release.identifiers", float(named), n=n, how="in names, tables and headers of its files"))
+    tell(READING + 0.03, "looking for very pictures of members")
+    more, audit, nearest = _verbatim(asked, members, pictures)
+    findings, audits = (*findings, *more), (*audits, audit)
     if not given.controls:
-        return Looked(findings=tuple(findings), audits=(_copies_audit(n, copied, asked),), nearest=nearest)
+        return Looked(findings=findings, audits=audits, nearest=nearest)
+    loss, others = _losses(asked.weights) if asked.weights is not None else (None, ())
     try:
         suite = examine(
             released.frames,
@@ -159,26 +159,89 @@ def look_at(asked: Asked, given: "Given", albums: "Mapping[str, Album]", tell: T
             albums["controls"].frames,
             reference=albums["reference"].frames if given.reference else None,
             attributes={s: words for one in albums.values() for s, words in one.attributes.items()},
+            loss=loss,
+            other_losses=others,
             split=RANDOM if given.random else "not random",
             seed=asked.seed,
-            progress=lambda share, what: tell(0.35 + 0.6 * share, what),
+            progress=lambda share, what: tell(READING + 0.05 + 0.6 * share, what),
         )
     except ValueError as error:
-        from cohorts.study import UnreadableStudy
-
         raise UnreadableStudy("this audit", str(error)) from error
-    findings += attacked.findings(suite)
-    audits = (_copies_audit(n, copied, asked), *attacked.audits(suite, attempts=asked.attempts))
-    return Looked(findings=tuple(findings), audits=audits, suite=suite, nearest=nearest)
+    return Looked(
+        findings=(*findings, *attacked.findings(suite)),
+        audits=(*audits, *attacked.audits(suite, attempts=asked.attempts)),
+        suite=suite,
+        nearest=nearest,
+    )
 
 
-def _copies_audit(n: int, copied: int, asked: Asked) -> Any:
+def _losses(folder: Path) -> tuple[Any, tuple[Any, ...]]:
+    """Return the loss under the generator in `folder`, and under the public prior, which has seen nobody."""
+    from conf.compose import UsageError
+    from pericard import sources
+    from synthesis.exposed import loss_under
+
+    try:
+        bundle = sources.found(folder).bundle
+        attacked, prior = (one.build() for one in (bundle, sources.public(moving=False).bundle))
+    except ValueError as error:
+        raise UsageError(f"--weights: {error}") from error
+    if bundle.kind != "generator":
+        raise UsageError(f"--weights: {folder} draws clips; only the weights of generators of images are attacked")
+    return loss_under(attacked, size=bundle.size), (loss_under(prior, size=bundle.size),)  # type: ignore[arg-type]
+
+
+def _alone(asked: Asked, released: "Gallery", *, told_apart: bool) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Look at the release with nothing real beside it; who is who must be known to call two people twins."""
+    import numpy as np
+
     from evaluation.attacked import VERSION
+    from evaluation.evidence import exact
     from evaluation.predicate import Audit
+    from privacy.attacks.copies import Copies
+    from privacy.traces import traces
 
-    return Audit(
-        name="copies", kind="copies", version=VERSION, n_member=n, n_control=0, split="needs none", metric="members",
-        estimate=float(copied), ci=None, n_attempts=asked.attempts,
-        reason="members one of whose very pictures, but for resizing and compression, is in the release; "
-        "copies that were altered more are not counted here",
+    clues = Copies().look(released, rng=np.random.default_rng(asked.seed))
+    counted = [c for c in clues if c.name == "identical pictures" or (told_apart and "twins" in c.name)]
+    failing = [c for c in counted if c.fails]
+    said = "; ".join(f"{c.name}: {c.count}, expected {c.expected:.2g}" for c in counted)
+    unknown = "" if told_apart else "; no table says which files show one person, so likenesses were not counted"
+    audit = Audit(
+        name="copies", kind="copies", version=VERSION, n_member=0, n_control=0, split="not needed", metric="clues",
+        estimate=float(len(failing)), ci=None, n_attempts=asked.attempts, reason=f"{said}{unknown}",
     )  # fmt: skip
+    words = len(traces(asked.folders["release"]))
+    return (
+        exact("copies.clues", float(len(failing)), n=len(released.subjects), how=said),
+        exact("release.traces", float(words), how="words that look like names, dates, numbers of a person, or paths"),
+    ), (audit,)
+
+
+def _verbatim(asked: Asked, members: "Album", released: "Gallery") -> "tuple[tuple[Any, ...], Any, Nearest]":
+    """Look for the very pictures of members, and for their identifiers."""
+    from cohorts.betrayed import betrayed
+    from evaluation.attacked import VERSION
+    from evaluation.evidence import exact
+    from evaluation.predicate import Audit
+    from privacy.gallery import Gallery
+    from privacy.verbatim import compressed, likest
+
+    people = Gallery.of(members.frames)
+    nearest = likest(people, released)
+    n, found = len(nearest.verbatim), int(nearest.verbatim.sum())
+    named = len(betrayed(asked.folders["release"], members.names.values()))
+    known = compressed(people)
+    audit = Audit(
+        name="very_pictures", kind="verbatim", version=VERSION, n_member=n, n_control=0, split="not needed",
+        metric="members", estimate=float(found), ci=None, n_attempts=asked.attempts, positive_control=known >= 0.8,
+        reason="members one of whose very pictures, but for resizing and compression, is in the release; what was "
+        f"altered more is not counted here. Of members' own pictures as JPEG, {100 * known:.0f} % are known for theirs",
+    )  # fmt: skip
+    return (
+        (
+            exact("release.very_pictures", float(found), n=n, how="members whose very picture is in the release"),
+            exact("release.identifiers", float(named), n=n, how="in names, tables and headers of its files"),
+        ),
+        audit,
+        nearest,
+    )

@@ -31,6 +31,9 @@ def audit(
     split: Annotated[
         Split, typer.Option(help="random: fair coins told members from controls before training.")
     ] = Split.UNKNOWN,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The generator: a run of Pericard, or a bundle.")
+    ] = None,
     reader: Annotated[
         str | None, typer.Option("--reader", "-r", metavar="NAME", help="Layout of RELEASE; known if unmistakable.")
     ] = None,
@@ -67,6 +70,7 @@ def audit(
         policy=policy,
         attempts=attempts,
         seed=seed,
+        weights=weights,
         key=key,
     )
     return until_stopped(lambda: command.command(asked, out=out, as_json=as_json))

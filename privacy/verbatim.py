@@ -5,11 +5,14 @@ but for what resizing and compression do. Two people do not do that to each othe
 less alike than that is a likeness, and how alike strangers are is not known without controls.
 """
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from privacy.embedding import embed
 from privacy.gallery import Gallery
 from privacy.neighbours import nearest
 
@@ -66,3 +69,33 @@ def likest(people: Gallery, released: Gallery) -> Nearest:
         similarity=alike[first],
         verbatim=(alike[first] >= SIMILARITY) & (apart <= DIFFERENCE) & (spread > 0),
     )
+
+
+def compressed(people: Gallery, *, quality: int = 75, most: int = 200) -> float:
+    """Return the share of people whose own picture is known for theirs after JPEG: the positive control.
+
+    Args:
+        people: with pixels.
+        quality: of the JPEG.
+        most: people who are tried, the first ones.
+    """
+    if people.pixels is None:
+        raise ValueError("people need pixels")
+    first = np.unique(people.subject, return_index=True)[1][:most]
+    pictures = []
+    for pixels in people.pixels[first]:
+        raw = io.BytesIO()
+        Image.fromarray(pixels).save(raw, "JPEG", quality=quality)
+        pictures.append(np.asarray(Image.open(raw), np.uint8))
+    subjects = tuple(people.subjects[at] for at in people.subject[first])
+    own = np.arange(len(first))
+    bare = Gallery(
+        features=people.features[first],
+        subject=own,
+        subjects=subjects,
+        view=people.view[first],
+        phase=people.phase[first],
+        pixels=people.pixels[first],
+    )
+    copies = np.stack(pictures)
+    return float(likest(bare, replace(bare, features=embed(copies), pixels=copies)).verbatim.mean())

@@ -67,7 +67,16 @@ def test_a_release_alone_never_passes(honest, tmp_path, capsys):
     code, told, _ = audited(capsys, honest / "release", tmp_path / "out")
     assert (code, told["tier"], told["verdict"]) == (Exit.INCONCLUSIVE, "T0", "INCONCLUSIVE")
     assert "nothing can pass it" in told["allows"]
-    assert "PASS" not in verdicts(told).values()
+    assert verdicts(told)["disclosure"] == "INCONCLUSIVE"
+
+
+def test_a_release_alone_fails_where_many_people_are_one_picture(few, tmp_path, capsys):
+    shutil.copytree(few / "release", tmp_path / "release")
+    images = tmp_path / "release" / "images"
+    for k in (20, 40, 60):
+        shutil.copy(images / "00000.png", images / f"{k:05d}.png")
+    code, told, _ = audited(capsys, tmp_path / "release", tmp_path / "out")
+    assert (code, told["tier"], verdicts(told)["twins"]) == (Exit.FAIL, "T0", "FAIL")
 
 
 def test_with_members_the_likenesses_are_listed_for_the_auditor_alone(copier, honest, tmp_path, capsys):
@@ -153,6 +162,7 @@ def test_controls_of_another_scanner_are_told_apart_without_the_release_and_noth
     code, told, _ = audited(capsys, few / "release", tmp_path / "out", *sides)
     assert (code, told["tier"]) == (Exit.INCONCLUSIVE, "T3")
     assert {verdicts(told)[rule] for rule in ("disclosure", "mia.auc", "mia.tpr1", "risk")} == {"INCONCLUSIVE"}
+    assert "can be told apart without the release" in told["nothing_follows"]
     assert "can be told apart without the release" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
