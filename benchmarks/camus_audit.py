@@ -28,7 +28,7 @@ from cohorts.frames import VIEWS, Frames, concatenate
 from cohorts.split import Split
 from cohorts.study import SubjectKey
 from evaluation.attacked import findings
-from evaluation.evidence import Verdict, decide, exact
+from evaluation.evidence import Decision, Verdict, decide, exact
 from evaluation.policy import Lane, Policy
 from learning import arrays
 from learning.blocks import to_pixels, to_signal
@@ -54,7 +54,6 @@ FAMILIES = (*STANDARD, "blend", "round trip")
 LANES = {"narrow": POSES, "wide": WIDE}
 CLAIMS = ((1, 2), (1, 2, 3))
 BANDS = ("below 45", "45 to 55", "above 55")
-FOUND = {Verdict.PASS: "PASS", Verdict.FAIL: "FAIL", Verdict.INCONCLUSIVE: "INCONCLUSIVE"}
 
 
 class RoundTrip:
@@ -241,7 +240,7 @@ def screened(sieve: Filter, tau: float, found: list[Release]) -> str:
         nearest = np.array([sieve._at(seen, release.frames, k) for k in range(len(score))])
         told = rates((score, nearest), held, members=members, seed=0)
         group = refused_by(score < tau, [("", *BANDS)[int(band) + 1] for band in _bands(release.frames)])
-        bands = ", ".join(f"{band}: {e.value:.2f} of {e.n}" for band, e in group.items())
+        bands = ", ".join(f"{band}: {e.value:.2f} of {e.n}" for band in BANDS if (e := group.get(band)))
         rows.append([release.name, len(score), float((score >= tau).mean()), told.excess, told.coverage, told.gini,
                      bands])  # fmt: skip
     head = ["release", "subjects", "refused", "flagged beyond 5 %", "coverage", "Gini", "refused by LVEF"]
@@ -293,20 +292,24 @@ def voted(sieve: Filter, tau: float, release: Release) -> str:
             rows.append([epsilon, threshold, beta, float(1 - kept[copy].mean()), catch_bound(epsilon, beta),
                          float(1 - kept[~copy].mean()),
                          float(kept[copy].mean() / kept[~copy].mean())])  # fmt: skip
-    head = ["ε", "t", "β", "copies refused", "most that any DP filter could", "others refused", "prevalence × "]
+    head = ["ε", "t", "β", "copies refused", "most by any DP filter", "others refused", "prevalence of copies ×"]
     return told + "\n\n" + results.table(head, rows)
 
 
-def audited(release: Release, cohort: Cohort, seed: int, policy: Policy) -> tuple[Verdict, list[str], Suite]:
+def audited(release: Release, cohort: Cohort, seed: int, policy: Policy) -> tuple[Decision, Suite]:
     """Attack one release as `pericard audit` would, and judge it."""
     share = 0.5 / (0.5 + 0.5 * len(release.controls.subjects) / len(cohort.strangers.subjects))
     suite = examine(release.frames, cohort.members, release.controls, split=RANDOM, seed=seed,
                     disclosure=Disclosure(inclusion=share))  # fmt: skip
     very = likest(Gallery.of(cohort.members), Gallery.of(release.frames)).verbatim
     said = [exact("release.identifiers", 0.0), exact("copies.members", float(very.sum()), n=len(very))]
-    decision = decide(policy, [*said, *findings(suite)], lane=Lane.NONE)
-    failed = [j.rule.id for j in decision.judged if j.required and j.verdict is Verdict.FAIL]
-    return decision.verdict, failed, suite
+    return decide(policy, [*said, *findings(suite)], lane=Lane.NONE), suite
+
+
+def _rules(decisions: list[Decision], verdict: Verdict) -> str:
+    """Return which rules came to `verdict`, and how often."""
+    told = Counter(j.rule.id for d in decisions for j in d.judged if j.required and j.verdict is verdict)
+    return ", ".join(f"{rule} {times}" for rule, times in told.items()) or "–"
 
 
 def verdicts(cohort: Cohort, back: RoundTrip, seeds: int) -> str:
@@ -314,19 +317,18 @@ def verdicts(cohort: Cohort, back: RoundTrip, seeds: int) -> str:
     policy, rows = Policy.load("audit"), {}
     for seed in range(seeds):
         for release in cohort.releases(back, seed):
-            rows.setdefault(release.name, []).append((*audited(release, cohort, seed, policy), release))
-            print(seed, release.name, rows[release.name][-1][:2], flush=True)
+            rows.setdefault(release.name, []).append(audited(release, cohort, seed, policy))
     told = []
     for name, runs in rows.items():
-        suites = [suite for _, _, suite, _ in runs]
-        counted = Counter(FOUND[verdict] for verdict, *_ in runs)
-        rules = Counter(rule for _, failed, *_ in runs for rule in failed)
+        decisions, suites = [d for d, _ in runs], [s for _, s in runs]
+        counted = Counter(d.verdict.value for d in decisions)
         least = [s.disclosure["smallest_share"] for s in suites]
         shown = _mean([s.disclosure["members_disclosed"] for s in suites])
         chance = _mean([s.disclosure["controls_disclosed"] for s in suites])
         told.append([
             name, f"{suites[0].n_member} / {suites[0].disclosure['controls']}",
-            ", ".join(f"{k} {v}" for v, k in counted.items()), ", ".join(f"{r} {k}" for r, k in rules.items()) or "–",
+            ", ".join(f"{k} {v}" for v, k in counted.items()), _rules(decisions, Verdict.FAIL),
+            _rules(decisions, Verdict.INCONCLUSIVE),
             f"{shown:.1f} / {chance:.1f}", f"{max(float(s.disclosure['p_value'] or 0) for s in suites):.2g}",
             _mean([s.disclosure["eps_lb"] for s in suites]),
             _mean([max(r.auc.value for r in s.records if r.auc and "." not in r.name) for s in suites]),
@@ -335,8 +337,8 @@ def verdicts(cohort: Cohort, back: RoundTrip, seeds: int) -> str:
             f"{100 * max(float(s) for s in least if s is not None):g} %" if any(least) else "none",
             f"{sum(s.blind_baseline for s in suites)} of {seeds}",
         ])  # fmt: skip
-    head = ["release", "members / controls", "verdicts", "rules that failed it", "shown: members / controls",
-            "largest p", "ε at least", "largest AUC", "power of disclosure at 5 %", "of membership attacks at 5 %",
+    head = ["release", "members / controls", "verdicts", "rules that failed it", "rules left open",
+            "shown: members / controls", "largest p", "ε at least", "largest AUC", "power of disclosure at 5 %", "of membership attacks at 5 %",
             "smallest leak seen", "blind baseline silent"]  # fmt: skip
     return results.table(head, told)
 
