@@ -73,11 +73,19 @@ def _said(path: Path, name: str) -> Iterator[tuple[str, str]]:
     elif kind in PICTURES:
         yield from ((f"{name}, {field}", words) for field, words in _fields(path))
     elif kind in FILMS:
-        with path.open("rb") as file:
-            head = file.read(_ENDS)
-            file.seek(max(len(head), path.stat().st_size - _ENDS))
-            for run in _RUN.findall(head + file.read()):
-                yield f"{name}, its container", run.decode("ascii")
+        yield from ((f"{name}, {field}", words) for field, words in _film_fields(path))
+
+
+def _film_fields(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield what a container and its streams are labelled with; never pixels, in which any word may stand by chance."""
+    import av
+
+    try:
+        with av.open(str(path)) as film:
+            said = [*film.metadata.items(), *(item for stream in film.streams for item in stream.metadata.items())]
+    except (av.FFmpegError, OSError, ValueError):
+        return
+    yield from said
 
 
 def _fields(path: Path) -> Iterator[tuple[str, str]]:
