@@ -1,9 +1,10 @@
 """The formal part of a certificate: ε and δ per patient, of what, by which arithmetic, and how it was checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evaluation.evidence import Finding, exact
+from evaluation.schema import LATER
 
 SERVER, PUBLIC, RELEASE = "server", "public", "release"
 POWER = 0.8  # of a control that counts as one
@@ -68,6 +69,7 @@ class Dp:
         eps: ε of the release; `None` where there is none to print.
         per_view: ε of what the server sees, of what becomes public, and of the release.
         audited: what canaries in the trainings themselves prove, beside what each claims.
+        canaries: at which sites each training carried them: of every one there must be an answer in `audited`.
     """
 
     release_covered: bool
@@ -85,6 +87,7 @@ class Dp:
     eps_if_duplicate_id: float | None = None
     public_pretraining: tuple[Pretraining, ...] = ()
     audited: tuple[Audited, ...] = ()
+    canaries: Mapping[str, tuple[str, ...]] = field(default_factory=dict, metadata=LATER)
 
     def __post_init__(self) -> None:
         if set(self.per_view) != {SERVER, PUBLIC, RELEASE}:
@@ -103,6 +106,13 @@ class Dp:
         """ε of the generator: as the server saw it being made, else as the public sees it, else none."""
         return next((e for e in (self.per_view[SERVER], self.per_view[PUBLIC]) if e is not None), None)
 
+    @property
+    def unheard(self) -> tuple[tuple[str, str], ...]:
+        """Trainings and sites whose canaries are not accounted for."""
+        heard = {(a.training, a.site) for a in self.audited}
+        thrown = {(training, site) for training, sites in self.canaries.items() for site in sites}
+        return tuple(sorted(thrown - heard))
+
     def findings(self, *, largest_site: int) -> tuple[Finding, ...]:
         """Return what a policy judges about the formal part: ε, δ·n of the largest site, and coverage.
 
@@ -118,10 +128,16 @@ class Dp:
         )
 
     def _audit_finding(self) -> Finding:
-        """Return how far what canaries prove exceeds what is claimed, at the training and site where it is most."""
-        if not self.audited:
-            return Finding(metric="dp.audit_excess", estimate=None)
-        worst = max(self.audited, key=lambda a: a.eps_lb - a.eps_claimed)
+        """Return how far what canaries prove exceeds what is claimed, at the training and site where it is most.
+
+        Canaries that were thrown in and never heard of again leave it open, unless others refute the claim already.
+        """
+        worst = max(self.audited, key=lambda a: a.eps_lb - a.eps_claimed, default=None)
+        unheard = self.unheard
+        if worst is None or (unheard and worst.eps_lb <= worst.eps_claimed):
+            silent = ", ".join(f"{training} at {site}" for training, site in unheard)
+            how = f"nothing was heard of the canaries of {silent}" if unheard else ""
+            return Finding(metric="dp.audit_excess", estimate=None, how=how)
         excess = exact("dp.audit_excess", worst.eps_lb - worst.eps_claimed, n=worst.canaries).estimate
         weakest = min(a.halved_noise_caught for a in self.audited)
         return Finding(

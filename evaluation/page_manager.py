@@ -40,6 +40,7 @@ MANAGER = """
 {% endfor %}
 </tbody></table></div>
 <p class="note">claimed: ε of this training alone · proved: the least ε that fits the guesses, if the noise has the shape of a Gaussian; any shape: whatever it is · ceiling: had all guesses been right · right: share of the {{ p.dp.audited[0].guessed }} guesses about {{ p.dp.audited[0].canaries }} coins · power: how often this check notices that half of the noise is missing. A proof above its claim means that the privacy machinery is broken; one below it says as much as its power is worth.</p>{% endif %}
+{% if p.dp.unheard %}<p>Nothing was heard of the canaries of {% for training, site in p.dp.unheard %}{{ training | words }} at {{ site }}{{ '' if loop.last else ', ' }}{% endfor %}: what they would have shown is not known.</p>{% endif %}
 {% endif %}
 
 <h2>Where it comes from</h2>

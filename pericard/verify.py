@@ -15,6 +15,7 @@ from evaluation import certificate, revocation
 from evaluation.certificate import CERTIFICATE, TRUST, InvalidCertificate, Verified
 from evaluation.revocation import Revocations
 from evaluation.trust import Trust
+from evaluation.words import reading_aid
 from pericard.errors import Exit, one_line
 
 FROM_FOLDER = (
@@ -91,6 +92,7 @@ def _trust(path: Path) -> Trust:
 
 def _facts(verified: Verified) -> dict[str, Any]:
     predicate = verified.statement.predicate
+    eps = predicate.dp.eps if predicate.dp.eps is not None else predicate.dp.generator_eps
     return {
         "id": predicate.id,
         "verdict": predicate.verdict.value,
@@ -98,6 +100,7 @@ def _facts(verified: Verified) -> dict[str, Any]:
         "epsilon": predicate.dp.eps,
         "delta": predicate.dp.delta,
         "epsilon_generator": predicate.dp.generator_eps,
+        "reading_aid": reading_aid(eps, predicate.dp.delta) if eps is not None and predicate.dp.delta else "",
         "issued": predicate.issued,
         "expires": predicate.expires,
         "policy_digest": predicate.policy.digest,
@@ -126,6 +129,7 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("verdict", facts["verdict"]),
         ("lane", facts["lane"]),
         ("ε of the release", _epsilon(facts)),
+        *([("which means", facts["reading_aid"])] if facts["reading_aid"] else []),
         ("issued", facts["issued"]),
         ("expires", facts["expires"]),
         ("since then", facts["status"]),

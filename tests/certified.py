@@ -246,6 +246,7 @@ def full() -> Statement:
                 equivalent=Verdict.INCONCLUSIVE),
     )  # fmt: skip
     stated = statement(
+        dp=formal(canaries={"train": ("site-a",)}),
         audits=audits, filter=screened, utility=(*utility[1:], utility[0]),
         fairness=(replace(worst, gap_change=0.01, gap_change_ci=(-0.02, 0.04)),),
         fidelity=(Fidelity(metric="fid", encoder="echo encoder 1", against="public phantoms", n=2000, estimate=31.0,

@@ -3,7 +3,7 @@
 Settings:
     trainings: stage of each private training → its plan as JSON.
 
-Writes `audit.json`: one record per training and site, as `evaluation.predicate.Audited` states it.
+Writes `audit.json`: one record per training and site, as `evaluation.predicate.Audited` states it, and who was asked.
 """
 
 import dataclasses
@@ -30,13 +30,14 @@ def run(state: State) -> None:
     settings = {stage.name: stage.settings for stage in state.campaign.stages}
     asked = {stage: state.asked(settings[stage]) for stage in trainings}
     significance = SIGNIFICANCE / (sum(len(sites) for sites, _ in asked.values()) * len(STATISTICS))
-    records = []
+    records, thrown = [], dict[str, list[str]]()
     for done, (stage, document) in enumerate(sorted(trainings.items())):
         state.tell(done / len(trainings), f"canaries of {stage}")
         plan = plan_from_json(document)
         if not isinstance(plan, DpPlan):
             raise TypeError(f"stage {stage!r}: {type(plan).__name__} is no plan to train by")
         rounds, (sites, quorum) = settings[stage]["rounds"], asked[stage]
+        thrown[plan.purpose] = sorted({*thrown.get(plan.purpose, []), *sites})
         answers: Answers[Guessed] = ask(
             state.grid,
             sites,
@@ -62,7 +63,7 @@ def run(state: State) -> None:
                     "halved_noise_caught": caught,
                 }
             )
-    state.write_json(RECORD, {"audited": records, "significance": significance})
+    state.write_json(RECORD, {"audited": records, "canaries": thrown, "significance": significance})
 
 
 def _all_right(found: Guesses) -> Guesses:

@@ -223,7 +223,7 @@ def _dp(state: State, lane: Lane) -> Dp:
     told: Mapping[str, Any] = state.stage.settings
     plans = next(s for s in state.campaign.stages if s.name == "reserve").settings["plans"]
     covered = lane is Lane.FORMAL
-    epsilon = told["epsilon"]
+    epsilon, canaries = told["epsilon"], state.read_json("audit", AUDITED)
     # The reference arm sends weights without noise to whoever runs the simulation.
     seen = None if any(stage.name == "reference" for stage in state.campaign.stages) else epsilon
     public = _settings_are_public(state)
@@ -252,7 +252,8 @@ def _dp(state: State, lane: Lane) -> Dp:
         eps_if_2_sites=told["epsilon_at_2_sites"] if covered else None,
         eps_if_3_sites=told["epsilon_at_3_sites"] if covered else None,
         eps_if_duplicate_id=told["epsilon_under_2_names"] if covered else None,
-        audited=tuple(Audited(**record) for record in state.read_json("audit", AUDITED)["audited"]),
+        audited=tuple(Audited(**record) for record in canaries["audited"]),
+        canaries={training: tuple(sites) for training, sites in canaries.get("canaries", {}).items()},
         public_pretraining=(Pretraining(dataset="Pericard phantom (simulated)", license="Apache-2.0"),),
     )
 

@@ -50,6 +50,30 @@ def test_a_training_without_canaries_is_not_vouched_for() -> None:
     assert statement(dp=dp).predicate.verdict is Verdict.INCONCLUSIVE
 
 
+def test_canaries_of_which_nothing_was_heard_leave_it_open_unless_others_refute_the_claim() -> None:
+    dp = statement().predicate.dp
+    thrown = dataclasses.replace(dp, canaries={"train": ("site-a", "site-b")})
+    open_ = statement(dp=thrown).predicate
+    assert open_.verdict is Verdict.INCONCLUSIVE
+    assert next(f.how for f in open_.findings if f.metric == "dp.audit_excess").endswith("train at site-b")
+    refuted = dataclasses.replace(dp.audited[0], eps_lb=dp.audited[0].eps_claimed + 0.1)
+    assert statement(dp=dataclasses.replace(thrown, audited=(refuted,))).predicate.verdict is Verdict.FAIL
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=3, max_size=3), st.sets(st.sampled_from(["site-a", "site-b", "site-c"])))
+def test_no_canaries_can_be_left_out_for_a_better_verdict(refutes: list[bool], kept: set[str]) -> None:
+    one = statement().predicate.dp.audited[0]
+    heard = tuple(
+        dataclasses.replace(one, site=site, eps_lb=one.eps_claimed + 0.1 if high else 0.0)
+        for site, high in zip(("site-a", "site-b", "site-c"), refutes, strict=True)
+    )
+    whole = formal(audited=heard, canaries={"train": ("site-a", "site-b", "site-c")})
+    part = dataclasses.replace(whole, audited=tuple(a for a in heard if a.site in kept))
+    verdicts = [statement(dp=dp).predicate.verdict for dp in (whole, part)]
+    assert verdicts[1] in {verdicts[0], Verdict.INCONCLUSIVE}
+
+
 def test_canaries_that_could_not_have_noticed_decide_nothing() -> None:
     dp = statement().predicate.dp
     weak = dataclasses.replace(dp.audited[0], halved_noise_caught=0.1)
