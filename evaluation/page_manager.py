@@ -9,7 +9,7 @@ MANAGER = """
 <div class="scroll"><table>
 <thead><tr><th>Kind of answer</th>{% for site in left.sites %}<th class="number">{{ site }}</th>{% endfor %}<th>Charged</th></tr></thead>
 <tbody>
-{% for kind, cells, charged in left.rows %}
+{% for kind, charged, cells in left.rows %}
 <tr><td>{{ kind | words }}</td>{% for cell in cells %}<td class="number">{% if cell %}{{ '{:,}'.format(cell.messages) }}<small>{{ cell.bytes | bytes }}</small>{% else %}–{% endif %}</td>{% endfor %}<td>{{ 'to the ledger' if charged else 'no' }}</td></tr>
 {% endfor %}
 <tr><td><strong>Together</strong></td>{% for total in left.totals %}<td class="number"><strong>{{ total | bytes }}</strong></td>{% endfor %}<td></td></tr>

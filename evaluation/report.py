@@ -179,10 +179,10 @@ def _proved(predicate: Predicate) -> tuple[float, float] | None:
 def _left(left: Sequence[Left]) -> Mapping[str, Any]:
     """Return what left the sites as a table: a row a kind, a column a site, and the bytes of each site together."""
     sites = sorted({cell.site for cell in left})
-    there = {(cell.kind, cell.site): cell for cell in left}
+    there = {(cell.kind, cell.charged, cell.site): cell for cell in left}
     kinds = dict.fromkeys((cell.kind, cell.charged) for cell in left)
     return {
         "sites": sites,
-        "rows": [(kind, [there.get((kind, site)) for site in sites], charged) for kind, charged in kinds],
+        "rows": [(*kind, [there.get((*kind, site)) for site in sites]) for kind in kinds],
         "totals": [sum(cell.bytes for cell in left if cell.site == site) for site in sites],
     }

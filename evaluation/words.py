@@ -18,6 +18,10 @@ NORMAL = NormalDist()
 SPOKEN = {
     "eps_lb": "ε proved", "auc": "AUC", "fid": "FID", "kid": "KID", "fvd": "FVD", "domias": "density ratio (DOMIAS)",
     "tpr_at_fpr_1pct": "members found at 1 % false alarms",
+    "query.reserve": "admission and ledger head", "train": "updates of training",
+    "query.guess": "guesses about canaries",
+    "query.measure": "moments of shapes", "evaluate": "scores on test patients", "query.attack": "counts of an attack",
+    "query.screen": "a bit per candidate", "query.assess": "counts of attacks",
 }  # fmt: skip
 HEADLINES = {
     Verdict.PASS: "Every required rule holds, each on the unfavourable end of its interval.",

@@ -23,6 +23,7 @@ from flwr.serverapp import Grid
 from learning import durable
 from learning.messages import Greeting
 from learning.schema import canonical
+from server import left
 from server.failure import FILE, write_failure
 from server.progress import Journal, Progress
 from server.rounds import discover
@@ -193,7 +194,9 @@ def _run(grid: Grid, campaign: Campaign, told: Progress) -> None:
             torn.unlink()
         told(stage.name, 0.0, "begins")
         body = importlib.import_module(f"server.stages.{stage.do}")
-        body.run(State(grid=grid, campaign=campaign, greetings=greetings, stage=stage, folder=folder, progress=told))
+        state = State(grid=grid, campaign=campaign, greetings=greetings, stage=stage, folder=folder, progress=told)
+        with left.counted(folder.parent):
+            body.run(state)
         durable.write(folder / DONE, canonical({"files": _digests(folder)}).encode())
         told(stage.name, 1.0, "done")
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from learning import messages
 from learning.messages import REPLIES, Code, Greeting, Hello, Trained
 from learning.schema import Malformed
+from server import left
 from server.grid import InProcessGrid
 
 R = TypeVar("R")
@@ -106,6 +107,7 @@ def ask(
         site = site_of.get(message.metadata.src_node_id)
         if site is None or site in replies:
             continue
+        left.note(site, kinds[site], asked[site], message)
         if message.has_error():
             failed[site] = _reason(message.error.code, message.error.reason)
             continue

@@ -34,7 +34,7 @@ from learning import arrays, durable
 from learning.messages import Sign
 from learning.messages import Signature as Countersignature
 from privacy.estimate import Estimate
-from server import screening
+from server import left, screening
 from server.campaign import State
 from server.evidence import (
     attack_section,
@@ -135,6 +135,7 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
         audits=(attack_section(state),),
         utility=tuple(utility_section(state)),
         fairness=tuple(fairness_section(state)),
+        left=left.section(Path(state.campaign.out) / "campaign"),
         repro=collect(
             seeds={"public": state.campaign.seed},
             config_digest=state.campaign.experiment_digest,
