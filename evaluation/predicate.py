@@ -71,7 +71,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What left one site over the whole campaign, by kind; the site's own machine says it.
+    """What left one site over the whole campaign, by kind of answer, as the coordinator counted it.
 
     Attributes:
         site: by pseudonym.
