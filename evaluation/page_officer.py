@@ -60,7 +60,7 @@ OFFICER = """
 {% if a.reason %}<p>{{ a.reason | opened }}{{ "" if a.reason[-1] == "." else "." }}</p>{% endif %}
 {% if line.figure %}<figure>{{ line.figure | safe }}</figure>{% endif %}
 <dl class="record">
-<dt>Judged on</dt><dd>{{ a.n_member }} members{% if a.n_control %} and {{ a.n_control }} controls, split by {{ a.split }}{% endif %}{% if a.n_attempts > 1 %}; these people were used for {{ a.n_attempts }} attempts{% endif %}</dd>
+<dt>Judged on</dt><dd>{% if a.n_member %}{{ a.n_member }} members{% else %}the release alone{% endif %}{% if a.n_control %} and {{ a.n_control }} controls, split by {{ a.split }}{% endif %}{% if a.n_attempts > 1 %}; these people were used for {{ a.n_attempts }} attempts{% endif %}</dd>
 <dt>Estimate</dt><dd>{{ a.estimate | number }}{% if a.ci is not none %} ({{ a.ci[0] | number }} to {{ a.ci[1] | number }}){% endif %}{% if a.metric %} {{ a.metric | words }}{% endif %}</dd>
 {% if a.auc is not none %}<dt>AUC</dt><dd>{{ a.auc | score }}{% if a.auc_ci %} ({{ a.auc_ci[0] | score }} to {{ a.auc_ci[1] | score }}){% endif %}; 0.5 is a coin</dd>{% endif %}
 {% if a.tpr %}<dt>Members found</dt><dd>{% for at in a.tpr %}{{ (100 * at.tpr) | number }}&nbsp;% ({{ (100 * at.low) | number }} to {{ (100 * at.high) | number }}) while accusing {{ (100 * at.fpr) | number }}&nbsp;% of the others wrongly{{ '' if loop.last else '; ' }}{% endfor %}</dd>{% endif %}

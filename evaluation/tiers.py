@@ -32,11 +32,11 @@ ALLOWS = {
     Tier.T5: "that the code which trained the generator keeps the ε it claims, as far as canaries can tell",
 }
 ASKS = {
-    Tier.T0: "the studies that the release was made from: --members PATH",
-    Tier.T1: "studies of the same kind that it was not made from: --controls PATH",
-    Tier.T2: "members and controls that independent fair coins told apart before training: --split random",
-    Tier.T3: "the generator itself: --weights PATH",
-    Tier.T4: "the training code and the right to train: canaries in the training, shadow models",
+    Tier.T0: ("the studies that the release was made from", "--members PATH"),
+    Tier.T1: ("studies of the same kind that it was not made from", "--controls PATH"),
+    Tier.T2: ("members and controls that independent fair coins told apart before training", "--split random"),
+    Tier.T3: ("the generator itself", "--weights PATH"),
+    Tier.T4: ("the training code and the right to train: canaries in the training, shadow models", ""),
 }
 
 
@@ -86,6 +86,6 @@ class Given:
         return Basis(tier=self.tier.name, given=given, allows=ALLOWS[self.tier])
 
     @property
-    def asks(self) -> str:
-        """What would allow to say more."""
+    def asks(self) -> tuple[str, str]:
+        """What would allow to say more, and the option that takes it."""
         return ASKS[self.tier]

@@ -117,7 +117,7 @@ def _record(asked: Asked, given: "Given", looked: Looked) -> dict[str, Any]:
         "tier": given.tier.name,
         "given": list(given.basis.given),
         "allows": given.basis.allows,
-        "to_say_more": given.asks,
+        "to_say_more": " ".join(given.asks).strip(),
         "nothing_follows": "" if suite is None else why_void(suite),
         "smallest_leak": None if suite is None else smallest_leak(suite),
         "attempts": asked.attempts,
@@ -146,7 +146,7 @@ def _limits(asked: Asked, given: "Given") -> Iterator[str]:
     from evaluation.tiers import Tier
 
     if given.tier < Tier.T5:
-        yield f"To say more, this audit would have needed {given.asks}."
+        yield f"To say more, this audit would have needed {given.asks[0]}."
     if asked.random:
         yield "That fair coins told members from controls is declared; the audit only failed to see otherwise."
     if asked.attempts > 1:

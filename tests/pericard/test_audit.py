@@ -265,3 +265,38 @@ def test_the_terminal_says_the_tier_the_rules_and_what_they_allow(few, tmp_path,
     assert "INCONCLUSIVE overall" in shown
     assert "nothing can pass it" in shown
     assert "--members PATH" in shown
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A generator that nobody trained further, as somebody would hand it on."""
+    from pericard import sources
+    from synthesis import bundle as bundles
+
+    bundles.write(tmp_path / "bundle", sources.public(moving=False).bundle, subjects=())
+    return tmp_path / "bundle"
+
+
+def smaller(few, out, people):
+    """The same rehearsal with the first people of both sides alone."""
+    for side in ("members", "controls"):
+        shutil.copytree(few / side, out / side)
+        header, *rows = (few / side / "labels.csv").read_text().splitlines()
+        (out / side / "labels.csv").write_text("\n".join([header, *rows[: 4 * people]]))
+    return ["--members", out / "members", "--controls", out / "controls"]
+
+
+@pytest.mark.slow
+def test_whoever_holds_the_weights_attacks_them_too(few, bundle, tmp_path, capsys):
+    sides = [*smaller(few, tmp_path, 12), "--split", "random", "--weights", bundle]
+    code, told, _ = audited(capsys, few / "release", tmp_path / "out", *sides)
+    assert (code, told["tier"]) == (Exit.INCONCLUSIVE, "T4")
+    (found,) = (record for record in told["suite"]["records"] if record["name"] == "flow_loss")
+    assert found["auc"]["value"] == 0.5  # the public prior has seen none of them, and is held against itself
+
+
+def test_weights_that_are_none_are_refused(few, tmp_path, capsys):
+    sides = ["--members", few / "members", "--controls", few / "controls", "--weights", few / "release"]
+    code, err = one_line(capsys, tmp_path / "out", few / "release", *sides)
+    assert code == Exit.USAGE
+    assert "holds neither a run nor a bundle" in err
