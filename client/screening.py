@@ -45,7 +45,10 @@ def screen(site: Site, request: Screen) -> Kept:
         with threads(site.file.threads):
             _own(site, request, recipe, numbers)
             pixels = request.candidates["pixels"]
-            return _exactly(site, request.rule, pixels) if exact else _by_votes(site, request, admission, pixels)
+            decoys = request.decoys.get("pixels", np.zeros((0, *pixels.shape[2:]), np.uint8))
+            if exact:
+                return _exactly(site, request.rule, pixels, decoys)
+            return _by_votes(site, request, admission, pixels, decoys)
 
     return site.outbox.answer(request, request.run, "screen", Kept, compute)
 
@@ -71,6 +74,9 @@ def _understood(site: Site, request: Screen) -> "tuple[Recipe, list[int]]":
         raise Refusal(Code.UNREADABLE, f"numbers must ascend within the {recipe.subjects} subjects")
     if pixels is None or len(request.candidates) != 1 or pixels.ndim != 4 or len(pixels) != len(numbers):
         raise Refusal(Code.UNREADABLE, "candidates must be (numbers, pictures, size, size) pixels and nothing else")
+    decoys = request.decoys.get("pixels")
+    if request.decoys and (decoys is None or len(request.decoys) != 1 or decoys.shape[1:] != pixels.shape[2:]):
+        raise Refusal(Code.UNREADABLE, "decoys must be (decoys, size, size) pixels and nothing else")
     return recipe, list(numbers)
 
 
@@ -139,7 +145,7 @@ def _stretches(numbers: list[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _exactly(site: Site, rule: Mapping[str, Any], pixels: NDArray[np.uint8]) -> Kept:
+def _exactly(site: Site, rule: Mapping[str, Any], pixels: NDArray[np.uint8], decoys: NDArray[np.uint8]) -> Kept:
     """Keep whoever keeps the distance that calibration subjects keep, with every picture."""
     from cohorts.split import Split
     from privacy.embedding import embed
@@ -150,11 +156,15 @@ def _exactly(site: Site, rule: Mapping[str, Any], pixels: NDArray[np.uint8]) -> 
     near, owner = _posed(site, Split.MEMBERS, size=size)
     calibration = site.frames(Split.CALIBRATION, size=size)
     tau = sieve.calibrate(near, owner, embed(calibration.pixels), calibration.subject)
-    keep = sieve.screen(embed(pixels.reshape(n * each, size, size)), near, tau).reshape(n, each).all(1)
+    images = embed(pixels.reshape(n * each, size, size))
+    near, _ = _joined(near, owner, decoys)
+    keep = sieve.screen(images, near, tau).reshape(n, each).all(1)
     return Kept(bits=np.packbits(keep).tobytes(), drawn_again=site.policy.drawn_again)
 
 
-def _by_votes(site: Site, request: Screen, admission: Admission, pixels: NDArray[np.uint8]) -> Kept:
+def _by_votes(
+    site: Site, request: Screen, admission: Admission, pixels: NDArray[np.uint8], decoys: NDArray[np.uint8]
+) -> Kept:
     """Let members vote against candidates under noise; count, under noise, whom any candidate resembles."""
     from cohorts.split import Split
     from privacy.embedding import embed
@@ -169,7 +179,7 @@ def _by_votes(site: Site, request: Screen, admission: Admission, pixels: NDArray
     images, image = embed(pixels.reshape(n * each, size, size)), np.repeat(np.arange(n), each)
     near, owner = _posed(site, Split.MEMBERS, size=size)
     random = SecureRandom()
-    keep = sieve.accept(ballots(near, owner, images, image, tau=tau), random)
+    keep = sieve.accept(ballots(*_joined(near, owner, decoys), images, image, tau=tau), random)
     counts = {}
     if gate:
         others, theirs = _posed(site, Split.CALIBRATION, Split.TEST, size=size)
@@ -192,8 +202,20 @@ def _votes(rule: Mapping[str, Any]) -> "tuple[VoteFilter, Gate | None, float]":
 
 def _posed(site: Site, *splits: Any, size: int) -> "tuple[Embedding, NDArray[np.int64]]":
     """Return all pictures of these subjects, turned and moved, and whose they are."""
+    frames = site.frames(*splits, size=size)
+    return _turned(frames.pixels, frames.subject)
+
+
+def _joined(
+    near: "Embedding", owner: NDArray[np.int64], decoys: NDArray[np.uint8]
+) -> "tuple[Embedding, NDArray[np.int64]]":
+    """Add made-up patients of one picture each: they vote as patients do, and move no patient's vote."""
+    more, whose = _turned(decoys, np.arange(len(decoys)) + owner.max(initial=-1) + 1)
+    return np.concatenate([near, more]), np.concatenate([owner, whose])
+
+
+def _turned(pixels: NDArray[np.uint8], owner: NDArray[np.int64]) -> "tuple[Embedding, NDArray[np.int64]]":
     from privacy.embedding import embed_poses
 
-    frames = site.frames(*splits, size=size)
-    posed = embed_poses(frames.pixels)
-    return posed.reshape(-1, posed.shape[-1]), np.repeat(frames.subject, posed.shape[1])
+    posed = embed_poses(pixels)
+    return posed.reshape(-1, posed.shape[-1]), np.repeat(owner, posed.shape[1])

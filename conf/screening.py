@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from conf.bounds import inside
+from conf.bounds import at_least, inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Screening:
         apart: of two candidates at least this alike one goes before members vote, in (0, 1). At 2τ² - 1 no picture of a
             member would be within τ of two; above it, a member's one vote falls on the nearest of them.
         alpha: share of strangers that the exact filter may drop, in (0, 1).
+        decoys: made-up patients handed to every site, half of them copies of candidates, which are given up; or 0.
     """
 
     votes_epsilon: float = 0.0
@@ -29,6 +30,7 @@ class Screening:
     tau: float = 0.92
     apart: float = 0.85
     alpha: float = 0.05
+    decoys: int = 20
 
     def __post_init__(self) -> None:
         for name in ("votes_epsilon", "gate_epsilon"):
@@ -36,5 +38,6 @@ class Screening:
                 raise ValueError(f"{name}={getattr(self, name)} must be finite and at least 0")
         for name in ("tau", "apart", "alpha"):
             inside(name, getattr(self, name), 0, 1)
+        at_least("decoys", self.decoys, 0)
         if self.gate_epsilon and not self.votes_epsilon:
             raise ValueError(f"gate_epsilon={self.gate_epsilon} counts whom voters see: votes_epsilon must be above 0")

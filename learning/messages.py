@@ -254,6 +254,7 @@ class Screen:
     `recipe` and `weights` are all that candidates depend on, `rule` all that the verdicts do, `committed` the digest of
     the three (`synthesis.candidates`), fixed before anything was drawn. `numbers` of the recipe's subjects are asked
     about; `candidates` holds their `pixels`, `(numbers, pictures of each, size, size)`, and the site draws them again.
+    `decoys` are `pixels` of made-up patients, `(decoys, size, size)`, whom the site adds to its own; empty for none.
     A rule that is `exact` is the conformal filter's, covered by no ε; by any other, patients vote under reserved plans.
     """
 
@@ -265,6 +266,7 @@ class Screen:
     numbers: Numbers
     weights: Weights
     candidates: Images
+    decoys: Images = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

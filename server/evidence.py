@@ -1,18 +1,20 @@
 """From what the stages wrote down to the sections of a certificate: no number is made here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.stats import beta
 
 from cohorts.frames import Frames
 from evaluation import heard
 from evaluation.evidence import Finding
 from evaluation.policy import Lane
-from evaluation.predicate import Audit, Fairness, Filter, Gate, Group, Obeyed, Refused, Utility
+from evaluation.predicate import Audit, Decoys, Fairness, Filter, Gate, Group, Obeyed, Planted, Refused, Utility
 from evaluation.tasks.expert_fusion import WEIGHT
 from privacy.estimate import Estimate
 from server.campaign import State
+from server.decoys import LEVEL
 from server.stages.sample import COMMITMENT
 from server.stages.screen import SCREENED
 from server.stages.utility import FEDERATED, LOCAL, PHANTOM, RELEASE, SCORES
@@ -154,6 +156,8 @@ def filter_section(state: State, lane: Lane) -> Filter:
         "acceptance_rounded": found["acceptance_rounded"],
         "committed": commitment["digests"]["committed"],
         "refused": tuple(Refused(**cell) for cell in found["refused"]),
+        "decoys": tuple(Decoys(site=s, **cell) for s, cell in found["decoys"].items() if cell["honest"] is not None),
+        "planted": tuple(_planted(found["decoys"].values(), altered="votes" in rule)),
     }
     first = "self-similarity and view, by public and differentially private means"
     if "votes" in rule:
@@ -180,6 +184,15 @@ def filter_section(state: State, lane: Lane) -> Filter:
         tau_method="fixed before the run; correlation in the public embedding, candidates against each other",
         **shared,
     )
+
+
+def _planted(decoys: Iterable[Mapping[str, Any]], *, altered: bool) -> Iterator[Planted]:
+    """Yield the share of decoys' copies that sites refused, each asked by itself: the filter's own positive control."""
+    n, caught = (sum(cell[name] for cell in decoys) for name in ("n", "caught"))
+    if n:
+        least = float(beta.ppf(0.05, caught, n - caught + 1)) if caught else 0.0
+        family, level = ("decoys: all kinds at once", LEVEL) if altered else ("decoys: identical", 1)
+        yield Planted(family=family, level=level, n=n, caught=caught, lcb95=least)
 
 
 def _gate(state: State, rule: Mapping[str, Any], counts: Mapping[str, Any]) -> Gate | None:

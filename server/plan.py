@@ -120,6 +120,7 @@ def campaign(experiment: Experiment, *, run: str, out: str, resolved: Mapping[st
             settings={
                 "sampled": "sample",
                 "drawn_by": GENERATOR,
+                "decoys": experiment.screening.decoys,
                 "views": {**view_part, "trained": VIEWS},
                 "least_view_probability": experiment.release.least_view_probability,
                 "similarity": experiment.release.similarity,

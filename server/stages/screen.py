@@ -5,6 +5,7 @@ by the exact filter (EMPIRICAL), whose acceptance is rounded and thinned by a lo
 
 Settings:
     sampled: the stage that drew the candidates; drawn_by: the one that trained their generator.
+    decoys: made-up patients handed to every site that is asked.
     views: {name, config, prior, trained} of the view classifier that recognises candidates.
     least_view_probability: a frame whose requested view the classifier finds less likely is dropped.
     similarity: two candidates at least this similar are one too many (self-similarity, privacy.md 1.6).
@@ -33,6 +34,7 @@ from learning import arrays
 from privacy.randomness import SecureRandom
 from privacy.votes import everywhere
 from server.campaign import State
+from server.decoys import plant
 from server.stages.film import CANDIDATE_CLIPS, PHANTOM_CLIPS
 from server.stages.sample import CANDIDATES, COMMITMENT, PHANTOMS
 from server.stages.train import WEIGHTS
@@ -56,7 +58,7 @@ def run(state: State) -> None:
     looked = Candidates(stills=candidates, clips=clips).looked_at()
     checks = {"view": _recognised(state, looked), "self_similarity": _unlike_each_other(looked, told)}
     whole = _whole(looked, checks.values())
-    said: dict[str, Any] = {"counts": {}, "drawn_again": None}
+    said: dict[str, Any] = {"counts": {}, "drawn_again": None, "decoys": {}}
     if "apart" in rule:
         fair = _apart(looked, whole, rule)
         checks["apart"] = ~np.isin(looked.subject, np.setdiff1d(whole, fair))
@@ -155,6 +157,7 @@ def _unlike_patients(
     from synthesis.candidates import by_subject
 
     pixels = by_subject(candidates)[subjects]
+    decoys = plant(pixels, state.stage.settings["decoys"], told["rule"], random=SecureRandom())
     request = Screen(
         run=state.campaign.run,
         stage=state.stage.name,
@@ -164,6 +167,7 @@ def _unlike_patients(
         numbers={"of": subjects},
         weights=arrays.read(state.output(state.stage.settings["drawn_by"], WEIGHTS)),
         candidates={"pixels": pixels},
+        decoys={"pixels": decoys.pixels} if len(decoys.pixels) else {},
     )
     size = (len(subjects) + 7) // 8
 
@@ -175,10 +179,18 @@ def _unlike_patients(
     answers: Answers[Kept] = ask(
         state.grid, state.sites, lambda _: request, quorum=len(state.sites), seconds=state.campaign.seconds, check=check
     )
-    bits = [np.unpackbits(np.frombuffer(r.bits, np.uint8), count=len(subjects)) for r in answers.replies.values()]
-    return everywhere([b.astype(bool) for b in bits]), {
+    bits = {
+        name: np.unpackbits(np.frombuffer(reply.bits, np.uint8), count=len(subjects)).astype(bool)
+        for name, reply in answers.replies.items()
+    }
+    stays = everywhere(list(bits.values()))
+    stays[decoys.marked] = False
+    return stays, {
         "counts": {name: dict(reply.counts) for name, reply in answers.replies.items()},
         "drawn_again": min(reply.drawn_again for reply in answers.replies.values()),
+        "decoys": {name: decoys.answers(kept, told["rule"]) for name, kept in bits.items()}
+        if len(decoys.marked)
+        else {},
     }
 
 

@@ -14,8 +14,9 @@ from client.outbox import Outbox
 from client.site import Site
 from cohorts.split import Split
 from learning.messages import Code, Kept, encode
+from privacy.embedding import embed
 from privacy.ledger import PrivacyLedger
-from privacy.votes import Gate, VoteFilter
+from privacy.votes import Gate, VoteFilter, ballots
 from synthesis.candidates import TOLERANCE
 from tests.copies import EACH, EXACT, VOTES, screen_request, strangers
 from tests.hospitals import SIZE, Wire, hospital, reserve_request
@@ -215,6 +216,30 @@ def test_votes_that_were_not_reserved_are_refused(tmp_path: Path, plans: list[An
 def test_votes_of_another_price_are_refused(tmp_path: Path) -> None:
     cheaper = {**VOTES, "votes": {**VOTES["votes"], "epsilon": 4.0}}
     assert line(tmp_path, *PLANS)[1].ask(screen_request(strangers(3), cheaper)) is Code.REFUSED_BUDGET
+
+
+def test_decoys_add_their_own_votes_and_move_nobody_elses(tmp_path: Path) -> None:
+    site = hospital(tmp_path)
+    candidates = with_members(site, 12)
+    images, image = embed(candidates.reshape(-1, SIZE, SIZE)), np.repeat(np.arange(12), EACH)
+    near, owner = screening._posed(site, Split.MEMBERS, size=SIZE)
+    alone = ballots(near, owner, images, image, tau=0.9)
+    joined = screening._joined(near, owner, candidates[[5, 6], 0])
+    assert (ballots(*joined, images, image, tau=0.9) - alone).tolist() == [0] * 5 + [1, 1] + [0] * 5
+
+
+@pytest.mark.parametrize("rule", [EXACT, VOTES], ids=["exact", "votes"])
+def test_decoys_of_another_form_are_refused(tmp_path: Path, rule: dict[str, Any]) -> None:
+    wrong = {"pixels": np.zeros((3, SIZE, SIZE - 1), np.uint8)}
+    assert line(tmp_path, *PLANS)[1].ask(screen_request(strangers(3), rule, decoys=wrong)) is Code.UNREADABLE
+
+
+def test_the_exact_filter_drops_the_copy_of_a_decoy(tmp_path: Path) -> None:
+    drawn = strangers(9)
+    _, wire = line(tmp_path)
+    verdicts = kept(wire.ask(screen_request(drawn, decoys={"pixels": drawn[[2, 4], 1]})), 9)
+    assert not any(verdicts[k] for k in (2, 4))
+    assert any(verdicts)
 
 
 # Mutants: each law above, broken in the code that runs, is seen

@@ -120,7 +120,7 @@ def asked_site(people):
 
     shown = np.concatenate([_of(people, 0).pixels[:40], simulate.stills(10, seed=32, size=32).pixels])
     policy = SimpleNamespace(drawn_again=0.05)
-    kept = screening._exactly(SimpleNamespace(frames=frames, policy=policy), {"exact": {}}, shown[:, None])
+    kept = screening._exactly(SimpleNamespace(frames=frames, policy=policy), {"exact": {}}, shown[:, None], shown[:0])
     return opened, np.unpackbits(np.frombuffer(kept.bits, np.uint8), count=80).astype(bool)
 
 
