@@ -33,12 +33,13 @@ def counted(folder: Path) -> Iterator[None]:
 def note(site: str, kind: str, request: object, reply: Message) -> None:
     """Write down one answer of a site to `request`, if anybody counts.
 
-    It was charged where the request names a plan of the ledger, or is of the FORMAL lane.
+    It was charged where the request names a plan of the ledger, is of the FORMAL lane, or has patients vote.
     """
     path = _listening.get()
     if path is None:
         return
-    charged = getattr(request, "plan", None) is not None or bool(getattr(request, "formal", False))
+    votes = "votes" in getattr(request, "rule", {})
+    charged = votes or getattr(request, "plan", None) is not None or bool(getattr(request, "formal", False))
     size = sum(len(part.deflate()) for part in get_all_nested_objects(reply).values())
     with path.open("a", encoding="utf-8") as file:
         file.write(canonical({"site": site, "kind": kind, "bytes": size, "charged": charged}) + "\n")

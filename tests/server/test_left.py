@@ -1,6 +1,6 @@
 """What left the sites: counted for each answer, where somebody counts, by whoever asked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from server.rounds import ask
 class Request:
     plan: object = None
     formal: bool = False
+    rule: dict[str, object] = field(default_factory=dict)
 
 
 def reply(size: int) -> Message:
@@ -35,11 +36,14 @@ def test_answers_are_counted_by_site_kind_and_charge(tmp_path: Path) -> None:
     with left.counted(tmp_path):
         for request in (Request(plan={}), Request(plan={}), Request(), Request(formal=True)):
             left.note("b", "train", request, reply(1000))
+        left.note("c", "query.screen", Request(rule={"exact": {}}), reply(1))
+        left.note("d", "query.screen", Request(rule={"votes": {}}), reply(1))
         left.note("a", "query.attack", Request(formal=True), reply(1))
     left.note("a", "train", Request(), reply(1))
     found = left.section(tmp_path)
     assert [(x.site, x.kind, x.messages, x.charged) for x in found] == [
         ("a", "query.attack", 1, True), ("b", "train", 1, False), ("b", "train", 3, True),
+        ("c", "query.screen", 1, False), ("d", "query.screen", 1, True),
     ]  # fmt: skip
     assert 4000 < found[1].bytes < 6000
     assert found[2].bytes == 3 * found[1].bytes
