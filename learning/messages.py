@@ -179,12 +179,17 @@ class Measure:
 class Scores:
     """Arm → metric → mean, standard_error, n over test subjects, rounded; and the same of arm minus arm.
 
-    `groups` says so of the subjects of a group: arm → column → word → metric, words being the policy's own.
+    `groups` says so of the subjects of a group: arm → column → word → metric, words being the policy's own; `gained`
+    the same of the release minus an arm. `kept` is, by arm, the release minus three quarters of the arm and one of the
+    trivial predictor; `turned` how well what the site trained on members does on the release.
     """
 
     scores: Numbers
     differences: Numbers
     groups: Numbers = field(default_factory=dict)
+    kept: Numbers = field(default_factory=dict)
+    gained: Numbers = field(default_factory=dict)
+    turned: Numbers = field(default_factory=dict)
 
 
 @request("evaluate", Scores)
@@ -197,6 +202,7 @@ class Score:
     Where an arm lacks weights, they are the site's own of the training stage `personal`. `groups` are columns and the
     words in them by which subjects are told apart, as far as the site allows it; `minds` is that of `Train`, for the
     model that the site trains. A task of clips is scored on clips of up to `frames` frames; for others it is 0.
+    With `released` images the site also trains on them and its members together, and tests its own model on them.
     """
 
     run: Name
@@ -211,6 +217,7 @@ class Score:
     minds: Settings = field(default_factory=dict)
     frozen: Weights = field(default_factory=dict)
     frames: Length = 0
+    released: Images = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ def admitted(tmp_path: Path, *plans: Any, **changes: Any) -> Wire:
 
 def test_scores_are_rounded_means_of_test_subjects_beside_a_local_model(tmp_path: Path) -> None:
     reply = admitted(tmp_path).ask(score())
-    assert set(reply.scores) == {"release", "zero", "local"}
+    assert set(reply.scores) == {"release", "zero", "local", "trivial"}
     assert reply.scores["zero"]["accuracy"]["mean"] == 0.5
     assert reply.scores["zero"]["accuracy"]["standard_error"] == 0.0
     assert reply.scores["local"]["accuracy"]["mean"] > 0.5
@@ -56,7 +56,39 @@ def test_scores_are_rounded_means_of_test_subjects_beside_a_local_model(tmp_path
 
 def test_fewer_subjects_than_the_policy_asks_for_make_no_score(tmp_path: Path) -> None:
     reply = admitted(tmp_path, min_cell=30).ask(score())
-    assert reply.scores == {"release": {}, "zero": {}, "local": {}}
+    assert reply.scores == {"release": {}, "zero": {}, "local": {}, "trivial": {}}
+    assert (reply.kept, reply.turned) == ({"zero": {}, "local": {}}, {})
+
+
+def test_what_all_subjects_say_together_is_said_of_enough_of_them_and_paired_between_arms(tmp_path: Path) -> None:
+    reply = admitted(tmp_path).ask(score())
+    cell = reply.scores["zero"]["recall"]
+    assert (cell["mean"], cell["n"] % 5) == (0.5, 0)
+    assert reply.differences["local"]["zero"]["recall"]["standard_error"] == 0  # the same subjects in every draw
+
+
+def test_a_quarter_of_what_real_studies_give_over_looking_at_nothing_may_be_lost(tmp_path: Path) -> None:
+    reply = admitted(tmp_path).ask(score())
+    release, local, trivial = (reply.scores[arm]["accuracy"]["mean"] for arm in ("release", "local", "trivial"))
+    assert reply.kept["local"]["accuracy"]["mean"] == pytest.approx(release - 0.75 * local - 0.25 * trivial, abs=2e-3)
+
+
+def test_members_are_joined_by_the_release_and_their_model_is_tried_on_it(tmp_path: Path) -> None:
+    reply = admitted(tmp_path).ask(
+        score(released={**images(), "phase": (np.arange(len(images()["phase"])) % 2).astype(np.uint8)})
+    )
+    assert reply.scores["joined"]["accuracy"]["mean"] > 0.5
+    assert 0 <= reply.turned["accuracy"]["mean"] <= 1
+    assert "joined" not in admitted(tmp_path / "other").ask(score()).scores
+
+
+@pytest.mark.parametrize("arm", ["local", "joined", "trivial"])
+def test_the_arms_of_the_site_come_from_nobody_else(tmp_path: Path, arm: str) -> None:
+    assert admitted(tmp_path).ask(score(arms={arm: RELEASE})) is Code.UNREADABLE
+
+
+def test_images_are_released_for_tasks_of_frames(tmp_path: Path) -> None:
+    assert admitted(tmp_path).ask(score(released=images(), frames=4)) is Code.UNREADABLE
 
 
 @pytest.fixture

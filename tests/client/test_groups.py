@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.assessment import _cell
 from client.groups import told_apart
+from client.scoring import _cell
 from client.site import Site
 from cohorts.split import Split
 from learning import arrays
