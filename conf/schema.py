@@ -275,6 +275,8 @@ class Assessment:
         groups: column of the cohort → its words or bands of numbers (`40-64`) by which scores are told apart as well,
             wherever a site's policy lists them too; where it lists any, the site is a group itself.
         minding: whom the arms that are trained on real studies mind.
+        joined: tasks of frames for which each site also trains on its members and the release together, and tries the
+            network of its members on the release; it takes as long as the site's own arm takes again.
     """
 
     federated: bool = True
@@ -283,6 +285,7 @@ class Assessment:
     tasks: tuple[str, ...] = OF_FRAMES
     groups: dict[str, Any] = field(default_factory=dict)
     minding: Minding = field(default_factory=Minding)
+    joined: tuple[str, ...] = ("recognition",)
 
     def __post_init__(self) -> None:
         at_least("exchanges", self.exchanges, 1)
@@ -296,6 +299,8 @@ class Assessment:
             )
         if not set(self.tasks) <= set(TASKS):
             raise ValueError(f"tasks={list(self.tasks)} must be some of {', '.join(TASKS)}")
+        if not set(self.joined) <= set(OF_FRAMES):
+            raise ValueError(f"joined={list(self.joined)} must be some of {', '.join(OF_FRAMES)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,10 @@ ARMS: Mapping[str, tuple[str, str]] = {  # how an arm of a task is called, and t
     "real": ("the sites’ studies", "real"),
     "real_federated": ("the sites’ studies, in common", "real"),
     "real_local": ("the sites’ studies, each alone", "real"),
+    "real_and_release": ("the sites’ studies and the release", "real"),
+    "real_on_release": ("the sites’ studies, tried on the release", "real"),
     "phantom": ("public phantoms alone", "public"),
+    "trivial": ("nothing: the most usual answer", "public"),
 }
 RATES: Mapping[str, tuple[str, str]] = {  # findings `<attack>.<this>`: shares of subjects beside its estimate
     "members": ("members", "release"),

@@ -1,43 +1,57 @@
 """From what the stages wrote down to the sections of a certificate: no number is made here."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.stats import beta
 
 from cohorts.frames import Frames
-from evaluation import heard
-from evaluation.evidence import Finding
-from evaluation.policy import Lane
+from evaluation import gaps, heard
+from evaluation.evidence import Finding, judge
+from evaluation.policy import BOTH, LOWER, Lane, Op, Policy, Rule
 from evaluation.predicate import Audit, Decoys, Fairness, Filter, Gate, Group, Obeyed, Planted, Refused, Utility
 from evaluation.tasks.expert_fusion import WEIGHT
-from privacy.estimate import Estimate
+from privacy.estimate import Estimate, holm, p_inferior
 from server.campaign import State
 from server.decoys import LEVEL
 from server.stages.sample import COMMITMENT
 from server.stages.screen import SCREENED
-from server.stages.utility import FEDERATED, LOCAL, PHANTOM, RELEASE, SCORES
+from server.stages.utility import FEDERATED, JOINED, LOCAL, PHANTOM, RELEASE, SCORES, TRIVIAL
 
 TASKS = {"segmentation": "utility.segmentation", "recognition": "utility.view"}  # stage of a task and its rule
 FEWEST_HEARTS = 3  # of which a correlation is said
 EXPERTS = "experts"  # stage of the task that only campaigns with experts have
 EJECTION = "ejection"  # and of the one that only hearts that move have
-ARMS = {RELEASE: "release", PHANTOM: "phantom", FEDERATED: "real_federated", LOCAL: "real_local"}
+MORE_TASKS = {EXPERTS: "utility.experts", EJECTION: "utility.ejection_fraction"}
+ARMS = {
+    RELEASE: "release", PHANTOM: "phantom", FEDERATED: "real_federated", LOCAL: "real_local",
+    JOINED: "real_and_release", TRIVIAL: "trivial",
+}  # fmt: skip
+TURNED = "real_on_release"  # trained on real studies, tested on the release
 
 
 def utility_findings(state: State) -> Iterator[Finding]:
-    """Yield, per task, release minus real and release minus phantom: paired by patient, pooled over sites."""
-    more = {EXPERTS: "utility.experts", EJECTION: "utility.ejection_fraction"}
-    for stage, metric in {**TASKS, **{s: m for s, m in more.items() if s in _ran(state)}}.items():
+    """Yield, per task, release minus real and release minus phantom: paired by patient, pooled over sites.
+
+    Beside them `..._kept`: release minus real plus a quarter of what real studies give over a predictor that looks at
+    no picture. Where it is above 0, no more than that quarter is lost (privacy.md 4.2): whatever margin a policy fixes,
+    it cannot be passed by a task that nobody has learnt.
+    """
+    for stage, metric in {**TASKS, **{s: m for s, m in MORE_TASKS.items() if s in _ran(state)}}.items():
         if stage not in _ran(state):
             for name in (metric, f"{metric}_gain"):
                 yield Finding(metric=name, estimate=None, how=f"the experiment leaves {stage} out")
             continue
         scores = state.read_json(stage, SCORES)
-        real = [arm for arm in (FEDERATED, LOCAL) if scores["primary"] in scores["arms"].get(arm, {})]
-        # Held against the best that real studies gave, so that a weak reference flatters nobody.
-        reference = _strongest(scores, real)
+        reference = _reference(scores)
+        if (kept := scores.get("kept", {}).get(reference, {}).get(scores["primary"])) is not None:
+            yield Finding(
+                metric=f"{metric}_kept",
+                estimate=_estimate(kept),
+                how=f"{scores['primary']} of the arm release, minus ¾ of {ARMS[reference]} and ¼ of {ARMS[TRIVIAL]}",
+            )
         for name, arm in ((metric, reference), (f"{metric}_gain", PHANTOM)):
             cell = scores["gains"][arm].get(scores["primary"])
             how = f"{scores['primary']} of the arm release minus that of {ARMS[arm]}, paired by patient"
@@ -58,14 +72,16 @@ def _controls(scores: Mapping[str, Any], arm: str) -> dict[str, bool]:
     return {} if cell is None else {"reference_learned": bool(cell["low"] > 0)}
 
 
-def utility_section(state: State) -> Iterator[Utility]:
-    """Yield every arm of every task under every metric."""
-    for stage in _ran(state):
-        scores = state.read_json(stage, SCORES)
+def utility_section(state: State, policy: Policy) -> Iterator[Utility]:
+    """Yield every arm of every task under every metric; of the release's main ones, how the policy's margin is met."""
+    ran = {stage: state.read_json(stage, SCORES) for stage in _ran(state)}
+    tests = _tests(ran, policy)
+    for stage, scores in ran.items():
         for arm in (a for a in ARMS if a in scores["arms"]):
             for metric, cell in scores["arms"][arm].items():
                 if metric.startswith(WEIGHT):
                     continue  # whom each site's patients heard says more than a mean over sites
+                trivial = scores["arms"].get(TRIVIAL, {}).get(metric, {})
                 yield Utility(
                     task=scores["task"],
                     arm=ARMS[arm],
@@ -75,8 +91,56 @@ def utility_section(state: State) -> Iterator[Utility]:
                     estimate=cell["value"],
                     ci=(cell["low"], cell["high"]),
                     test="patients pooled over sites, 95 % interval",
+                    trivial=trivial.get("value"),
+                    **(tests.get(stage, {}) if (arm, metric) == (RELEASE, scores["primary"]) else {}),
                 )
+        for metric, cell in scores.get("turned", {}).items():
+            yield Utility(
+                task=scores["task"],
+                arm=TURNED,
+                metric=metric,
+                n_patients=cell["n"],
+                n_seeds=1,
+                estimate=cell["value"],
+                ci=(cell["low"], cell["high"]),
+                test="synthetic subjects of the release, 95 % interval: whether it shows what real studies teach",
+            )
         yield from _heard(scores)
+
+
+def _tests(ran: Mapping[str, Mapping[str, Any]], policy: Policy) -> dict[str, dict[str, Any]]:
+    """Return, by stage, how release minus real meets the margin that `policy` fixed, p-values among all tasks."""
+    margins = {r.metric: r for r in policy.rules if r.op is Op.ABOVE and r.bound == LOWER and r.threshold < 0}
+    found: dict[str, dict[str, Any]] = {}
+    for stage, scores in ran.items():
+        rule, cell = margins.get({**TASKS, **MORE_TASKS}[stage]), _against_real(scores)
+        if rule is None or cell is None:
+            continue
+        difference, margin = _estimate(cell), -rule.threshold
+        both = Rule(id=rule.id, metric=rule.metric, op=Op.WITHIN, threshold=margin, bound=BOTH, min_n=rule.min_n)
+        finding = Finding(metric=rule.metric, estimate=difference, controls=_controls(scores, _reference(scores)))
+        found[stage] = {
+            "margin": margin,
+            "difference": difference.value,
+            "difference_ci": (difference.low, difference.high),
+            "p": p_inferior(difference, margin),
+            "verdict": judge(rule, finding, required=False).verdict,
+            "equivalent": judge(both, finding, required=False).verdict,
+        }
+    for cell, p_holm in zip(found.values(), holm([c["p"] for c in found.values()]), strict=True):
+        cell["p_holm"] = p_holm
+    return found
+
+
+def _against_real(scores: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    cell: Mapping[str, Any] | None = scores["gains"][_reference(scores)].get(scores["primary"])
+    return cell
+
+
+def _reference(scores: Mapping[str, Any]) -> str:
+    """Return the arm that did best of those on real studies, so that a weak reference flatters nobody."""
+    real = [arm for arm in (FEDERATED, LOCAL) if scores["primary"] in scores["arms"].get(arm, {})]
+    return max(real, key=lambda arm: float(scores["arms"][arm][scores["primary"]]["value"]), default=LOCAL)
 
 
 def _heard(scores: Mapping[str, Any]) -> Iterator[Utility]:
@@ -98,17 +162,37 @@ def fairness_section(state: State) -> Iterator[Fairness]:
     """Yield, per task, column and arm, which group fares worst in the task's own metric, and by how much."""
     for stage in _ran(state):
         scores = state.read_json(stage, SCORES)
-        metric = scores["primary"]
-        for arm in (a for a in ARMS if a in scores.get("groups", {})):
+        metric, reference = scores["primary"], _reference(scores)
+        for arm in (a for a in ARMS if a in scores.get("groups", {}) and a != TRIVIAL):
             for column, cells in scores["groups"][arm].items():
-                known = {word: cell[metric] for word, cell in cells.items() if metric in cell}
+                known = _known(cells, metric)
                 groups = [
                     Group(group=word, n_patients=c["n"], estimate=c["value"], ci=(c["low"], c["high"]))
                     for word, c in known.items()
                 ]
                 found = Fairness.among(groups, task=scores["task"], arm=ARMS[arm], metric=metric, by=column)
-                if found is not None:
-                    yield found
+                if found is None:
+                    continue
+                changed = _change(scores, reference, column, found) if arm == RELEASE else None
+                yield found if changed is None else replace(found, gap_change=changed[0], gap_change_ci=changed[1])
+
+
+def _change(
+    scores: Mapping[str, Any], reference: str, column: str, found: Fairness
+) -> tuple[float, tuple[float, float]] | None:
+    """Return how much wider the gap of the release is than that of real studies, over the groups that are judged."""
+    metric = scores["primary"]
+    cells = [
+        _known(scores.get(of, {}).get(arm, {}).get(column, {}), metric)
+        for of, arm in (("groups", RELEASE), ("groups", reference), ("gained", reference))
+    ]
+    judged = {g.group for g in found.groups}
+    new, old, gained = ({word: cell for word, cell in some.items() if word in judged} for some in cells)
+    return gaps.change(new, old, gained) if judged == new.keys() & old.keys() & gained.keys() else None
+
+
+def _known(cells: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    return {word: cell[metric] for word, cell in cells.items() if metric in cell}
 
 
 def _ran(state: State) -> list[str]:

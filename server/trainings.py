@@ -78,6 +78,7 @@ def utility_stage(
         "federated": federated,
         "federated_part": dict(part),
         **({"groups": plain(assess.groups)} if assess.groups else {}),
+        **({"joined": True} if name in assess.joined else {}),
         **minds(assess),
         **more,
     }

@@ -104,11 +104,11 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
     told: Mapping[str, Any] = state.stage.settings
     released = table.read(state.output("screen", RELEASED))
     sites = state.read_json("reserve", "sites.json")
-    lane = Lane(told["lane"])
+    lane, policy = Lane(told["lane"]), Policy.load(told["policy"])
     weights = arrays.read(state.output("generator", WEIGHTS))
     return make_statement(
         subject=subjects(manifest),
-        policy=Policy.load(told["policy"]),
+        policy=policy,
         findings=list(_findings(state)),
         release=Release(
             lane=lane,
@@ -133,7 +133,7 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
         ),
         filter=filter_section(state, lane),
         audits=(attack_section(state),),
-        utility=tuple(utility_section(state)),
+        utility=tuple(utility_section(state, policy)),
         fairness=tuple(fairness_section(state)),
         left=left.section(Path(state.campaign.out) / "campaign"),
         repro=collect(

@@ -8,14 +8,17 @@ Settings:
     federated_part: {kind, name, config, prior} of what that stage trained.
     start: stage and file of the weights that no arm trains, such as experts; absent where all are trained.
     groups: column → words by which scores are told apart; minds: whom the sites' own arms mind; absent for none.
+    joined: each site also trains on its members and the release together; absent where none does.
 
 Arms: "release" and "phantom" are trained here; "federated" comes from its stage; each site trains "local" on its own
-members. All are tested on test subjects, who were in no training. Writes `scores.json`: per metric and arm the
-pooled estimate, and the paired differences release minus arm; of experts also who was heard at which site;
-and by arm, column and group of subjects the estimates of the groups, of which the sites that tell any apart are some.
+members, may train "joined", and has "trivial", which looks at no picture. All are tested on test subjects, who were in
+no training. Writes `scores.json`: per metric and arm the pooled estimate, and the paired differences release minus arm;
+`kept`, the release minus three quarters of an arm and one of the trivial one; with "joined" what it gains over "local",
+and how "local" does on the release (`turned`); of experts also who was heard at which site; and by arm, column and
+group of subjects the estimates of groups, of which sites that tell any apart are some, and what the release gains.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cohorts import clips as moving
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 SCORES = "scores.json"
 RELEASE, PHANTOM, FEDERATED, LOCAL = "release", "phantom", "federated", "local"
+JOINED, TRIVIAL = "joined", "trivial"
 SITE = "site"  # the group of those who were seen at one site
 
 
@@ -78,6 +82,7 @@ def run(state: State) -> None:
         groups=told.get("groups", {}),
         minds=told.get("minds", {}),
         frames=frames,
+        released=table.as_images(table.read(state.output(told["screened"], release))) if told.get("joined") else {},
     )
     state.tell(0.5, "each site trains on its own and tests all arms")
     answers: Answers[Scores] = ask(
@@ -88,16 +93,18 @@ def run(state: State) -> None:
         seconds=state.campaign.seconds,
     )
     replies = list(answers.replies.values())
-    names = sorted({*arms, LOCAL})
+    names = sorted({*arms, LOCAL, TRIVIAL, *((JOINED,) if told.get("joined") else ())})
     state.write_json(
         SCORES,
         {
             "task": told["task"],
             "primary": task.primary,
             "sites": list(answers.replies),
-            "arms": {arm: _pooled([r.scores[arm] for r in replies]) for arm in names},
+            "arms": {arm: _pooled([r.scores.get(arm, {}) for r in replies]) for arm in names},
+            "kept": {arm: _pooled([r.kept.get(arm, {}) for r in replies]) for arm in names if arm != RELEASE},
+            **_joined(replies),
             "gains": {arm: _pooled([_gain(r.differences, arm) for r in replies]) for arm in names if arm != RELEASE},
-            **({"groups": {arm: _by_group(answers.replies, arm) for arm in names}} if told.get("groups") else {}),
+            **(_of_groups(answers.replies, names) if told.get("groups") else {}),
             **_heard({site: reply.scores.get(FEDERATED, {}) for site, reply in answers.replies.items()}),
         },
     )
@@ -146,20 +153,45 @@ def _personal(state: State) -> str:
 def _gain(differences: Mapping[str, Any], arm: str) -> Mapping[str, Any]:
     """Return release minus `arm` from the site's differences, which are in alphabetical order."""
     if arm > RELEASE:
-        found: Mapping[str, Any] = differences[RELEASE][arm]
+        found: Mapping[str, Any] = differences[RELEASE].get(arm, {})
         return found
-    return {metric: {**cell, "mean": -cell["mean"]} for metric, cell in differences[arm][RELEASE].items()}
+    turned = differences.get(arm, {}).get(RELEASE, {})
+    return {metric: {**cell, "mean": -cell["mean"]} for metric, cell in turned.items()}
+
+
+def _joined(replies: Sequence["Scores"]) -> dict[str, Any]:
+    """Return what the release adds to a site's own members, and how their model does on the release, where said."""
+    added = _pooled([r.differences.get(JOINED, {}).get(LOCAL, {}) for r in replies])
+    return {"added": added, "turned": _pooled([r.turned for r in replies])} if added else {}
+
+
+def _of_groups(replies: Mapping[str, "Scores"], arms: Sequence[str]) -> dict[str, Any]:
+    """Return the groups under each arm, and what the release gains over it in each."""
+    gained = {}
+    for arm in arms:
+        if arm != RELEASE:
+            whole = {s: {m: c for m, c in _gain(r.differences, arm).items() if r.gained} for s, r in replies.items()}
+            gained[arm] = _grouped({s: r.gained.get(arm, {}) for s, r in replies.items()}, whole)
+    return {"groups": {arm: _by_group(replies, arm) for arm in arms}, "gained": gained}
 
 
 def _by_group(replies: Mapping[str, "Scores"], arm: str) -> dict[str, dict[str, Any]]:
     """Return column → group → metric → estimate of one arm, pooled over the sites that say it."""
-    said = {site: reply.groups[arm] for site, reply in replies.items() if reply.groups.get(arm)}
+    return _grouped(
+        {s: r.groups.get(arm, {}) for s, r in replies.items()},
+        {s: r.scores[arm] for s, r in replies.items() if arm in r.scores},
+    )
+
+
+def _grouped(groups: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Pool what the sites say of groups; those that say any are groups themselves, by what is `whole` of theirs."""
+    said = {site: own for site, own in groups.items() if own}
     words = sorted({(column, word) for own in said.values() for column, cells in own.items() for word in cells})
     found: dict[str, dict[str, Any]] = {column: {} for column, _ in words}
     for column, word in words:
         parts = [own[column][word] for own in said.values() if word in own.get(column, {})]
         found[column][word] = _pooled(parts)
-    return {**found, **({SITE: {site: _pooled([replies[site].scores[arm]]) for site in said}} if said else {})}
+    return {**found, **({SITE: {site: _pooled([whole[site]]) for site in said if site in whole}} if said else {})}
 
 
 def _pooled(parts: list[Mapping[str, Any]]) -> dict[str, Any]:
