@@ -44,6 +44,7 @@ from server.evidence import (
     utility_findings,
     utility_section,
 )
+from server.resemblance import fidelity_section
 from server.rounds import Answers, ask
 from server.stages.audit import RECORD as AUDITED
 from server.stages.film import FILM, PHANTOM_CLIPS
@@ -136,6 +137,7 @@ def _statement(state: State, key: SigningKey, manifest: Manifest) -> Statement:
         utility=tuple(utility_section(state, policy)),
         fairness=tuple(fairness_section(state)),
         left=left.section(Path(state.campaign.out) / "campaign"),
+        fidelity=tuple(fidelity_section(state)),
         repro=collect(
             seeds={"public": state.campaign.seed},
             config_digest=state.campaign.experiment_digest,
