@@ -17,7 +17,7 @@ from pericard.errors import Exit
 
 if TYPE_CHECKING:
     from cohorts.album import Album
-    from evaluation.predicate import Audited
+    from evaluation.predicate import Audited, Fidelity
     from evaluation.statement import Statement
     from evaluation.tiers import Given
 
@@ -79,7 +79,7 @@ def _audit(asked: Asked, given: "Given", policy: Any, out: Path, tell: Tell) -> 
         policy=policy,
         findings=looked.findings,
         audits=looked.audits,
-        fidelity=(),
+        fidelity=_resemblance(albums, asked.seed),
         canaries=own.canaries,
         pictures=released.frames,
         samples=released.clips,
@@ -106,6 +106,19 @@ def _audit(asked: Asked, given: "Given", policy: Any, out: Path, tell: Tell) -> 
 
         inspection.write(private, albums["members"], released, looked.nearest)
     return statement, record
+
+
+def _resemblance(albums: "Mapping[str, Album]", seed: int) -> "tuple[Fidelity, ...]":
+    """Return how the release resembles the controls, and whether its hearts could be hearts; nothing without them."""
+    from evaluation import fidelity, plausibility
+
+    if (controls := albums.get("controls")) is None:
+        return ()
+    released, real = albums["release"].frames, controls.frames
+    return (
+        *fidelity.describe(released, real, called="controls", reads_real=True, seed=seed),
+        *plausibility.describe(released, real, called="controls", reads_real=True),
+    )
 
 
 def _record(asked: Asked, given: "Given", looked: Looked) -> dict[str, Any]:
