@@ -42,7 +42,7 @@ th:last-child, td:last-child { padding-right: 0; }
 .number { text-align: right; white-space: nowrap; }
 td small { display: block; color: var(--muted); font-size: .92em; line-height: 1.4; }
 .chip { display: inline-block; font-size: .74rem; font-weight: 650; letter-spacing: .03em; color: var(--tone, var(--muted)); border: 1px solid var(--tone, var(--line)); border-radius: 99px; padding: .02rem .55rem; white-space: nowrap; background: #fff; }
-.attacks td:first-child { width: 38%; min-width: 12rem; } .attacks .number small { white-space: normal; max-width: 8.5rem; margin-left: auto; }
+.attacks td:first-child { width: 32%; min-width: 12rem; } .attacks td:nth-child(3) { min-width: 7.2rem; } .attacks .number small { white-space: normal; max-width: 8.5rem; margin-left: auto; }
 .attacks td:nth-child(2) small { white-space: nowrap; }
 .PASS { --tone: var(--PASS); } .FAIL { --tone: var(--FAIL); } .INCONCLUSIVE { --tone: var(--INCONCLUSIVE); }
 .caught { text-align: center; padding: .3rem .4rem; border: 2px solid #fff; border-radius: 6px; white-space: nowrap; }
