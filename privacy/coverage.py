@@ -146,7 +146,7 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
         "dropping candidates close to a patient (exact filter, τ from calibration subjects)", Reads.MEMBERS,
         Cost.BLOCKS, "EMPIRICAL lane: one bit a candidate, once; acceptance in steps of 5 %, thinned by a lot",
     ),
-    "embedding.public": ("embedding to compare images in", Reads.NOBODY, Cost.FREE, "no weights, each image alone"),
+    "embedding.public": ("embedding to compare images in", Reads.NOBODY, Cost.FREE, "public weights, each image alone"),
     "embedding.private": ("an embedding trained on patients", Reads.MEMBERS, Cost.BLOCKS, "stays at its site"),
     "attack.disclosure": (
         "disclosure counts of members and controls, and of planted copies", Reads.MEMBERS, Cost.CHARGED,
