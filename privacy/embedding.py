@@ -121,7 +121,7 @@ def _turned(small: NDArray[np.float32], degrees: float, scale: float, border: in
     row, column = cos * row - sin * column + middle, sin * row + cos * column + middle
     above, left = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
     turned = np.zeros((len(small), side * side), np.float32)
-    flat = padded.reshape(len(small), -1)
+    flat = padded.reshape(len(small), side * side)
     for i, j in itertools.product((0, 1), (0, 1)):
         weight = (1 - np.abs(row - above - i)) * (1 - np.abs(column - left - j))
         at = (above + i).clip(0, side - 1) * side + (left + j).clip(0, side - 1)

@@ -75,3 +75,7 @@ def test_without_references_nothing_is_near() -> None:
 def test_pixels_of_another_kind_are_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         embed(np.zeros((1, 64, 64), np.float32))  # type: ignore[arg-type]
+
+
+def test_no_images_have_no_poses() -> None:
+    assert embed_poses(np.zeros((0, 16, 16), np.uint8)).shape == (0, len(POSES), DIMENSION)
