@@ -130,7 +130,7 @@ def _record(asked: Asked, given: "Given", looked: Looked) -> dict[str, Any]:
         "tier": given.tier.name,
         "given": list(given.basis.given),
         "allows": given.basis.allows,
-        "to_say_more": " ".join(given.asks).strip(),
+        "to_say_more": ": ".join(word for word in given.asks if word),
         "nothing_follows": "" if suite is None else why_void(suite),
         "smallest_leak": None if suite is None else smallest_leak(suite),
         "attempts": asked.attempts,
