@@ -159,8 +159,9 @@ _ROWS: dict[str, tuple[str, Reads, Cost, str]] = {
         "at least 10 subjects a cell, rounded; nobody trained on them",
     ),
     "reference.local": (
-        "scores of a site's own model, trained on its members without noise", Reads.MEMBERS, Cost.NOT_DP,
-        "the model never leaves the site; scores on at least 10 test subjects, rounded",
+        "scores of a site's own models, trained on its members, alone or with the release, without noise",
+        Reads.MEMBERS, Cost.NOT_DP,
+        "the models never leave the site; scores on at least 10 test subjects, or on the release, rounded",
     ),
     "reference.federated": (
         "scores of a model trained by all sites without noise", Reads.MEMBERS, Cost.NOT_DP,
