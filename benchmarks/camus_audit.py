@@ -302,8 +302,12 @@ def audited(release: Release, cohort: Cohort, seed: int, policy: Policy) -> tupl
     share = 0.5 / (0.5 + 0.5 * len(release.controls.subjects) / len(cohort.strangers.subjects))
     suite = examine(release.frames, cohort.members, release.controls, split=RANDOM, seed=seed,
                     disclosure=Disclosure(inclusion=share))  # fmt: skip
-    very = likest(Gallery.of(cohort.members), Gallery.of(release.frames)).verbatim
-    said = [exact("release.identifiers", 0.0), exact("copies.members", float(very.sum()), n=len(very))]
+    shown = Gallery.of(release.frames)
+    very = likest(Gallery.of(cohort.members), shown).verbatim
+    clues = [c for c in suite.alone["copies"] if c.name == "identical pictures" or "twins" in c.name]
+    said = [exact("release.very_pictures", float(very.sum()), n=len(very)),
+            exact("copies.clues", float(sum(c.fails for c in clues)), n=len(shown.subjects)),
+            *(exact(f"release.{kind}", 0.0) for kind in ("identifiers", "traces"))]  # fmt: skip
     return decide(policy, [*said, *findings(suite)], lane=Lane.NONE), suite
 
 
