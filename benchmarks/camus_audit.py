@@ -265,15 +265,13 @@ def voted(sieve: Filter, tau: float, release: Release) -> str:
     """Say what voting with noise can do to the release with copies."""
     images, owner, n = embed(release.frames.pixels), release.frames.subject, len(release.frames.subjects)
     apart, likely = (int(spread(images, owner, tau=t).sum()) for t in (tau, math.sqrt((1 + tau**2) / 2)))
-    first = np.concatenate([np.flatnonzero(owner == k) for k in range(n)])
     held = sieve.cohort.members
-    votes = np.zeros(n, np.int64)
     patients = embed_poses(held.pixels)
-    votes += ballots(
+    votes = ballots(
         patients.reshape(-1, patients.shape[-1]),
         np.repeat(held.subject, patients.shape[1]),
-        images[first],
-        owner[first],
+        images,
+        owner,
         tau=tau,
     )
     copy = np.isin(np.arange(n), release.copies)
@@ -288,11 +286,10 @@ def voted(sieve: Filter, tau: float, release: Release) -> str:
     for epsilon in (1.0, 2.0, 3.0):
         for threshold in (0, 1):
             vote = VoteFilter(epsilon=epsilon, threshold=threshold)
-            kept = np.array([vote.acceptance(int(v)) for v in votes])
-            beta = 1 - vote.acceptance()
-            rows.append([epsilon, threshold, beta, float(1 - kept[copy].mean()), catch_bound(epsilon, beta),
-                         float(1 - kept[~copy].mean()),
-                         float(kept[copy].mean() / kept[~copy].mean())])  # fmt: skip
+            kept, beta = np.array([vote.acceptance(int(v)) for v in votes]), 1 - vote.acceptance()
+            of_copies, of_others = float(kept[copy].mean()), float(kept[~copy].mean())
+            rows.append([epsilon, threshold, beta, 1 - of_copies, catch_bound(epsilon, beta), 1 - of_others,
+                         of_copies / of_others])  # fmt: skip
     head = ["ε", "t", "β", "copies refused", "most by any DP filter", "others refused", "prevalence of copies ×"]
     return told + "\n\n" + results.table(head, rows)
 
