@@ -234,12 +234,11 @@ def _row(found: Verification, name: str) -> list[object]:
 def screened(sieve: Filter, tau: float, found: list[Release]) -> str:
     """Say what the exact filter does to releases, subject by subject, and to the copies among them."""
     rows, held = [], (sieve.strangers, sieve.nearest)
-    members = len(sieve.cohort.members.subjects)
     for release in (r for r in found if not r.copies):
         seen = search(sieve.cohort.members.pixels, embed(release.frames.pixels), poses=sieve.poses)
         score = per_subject(seen.candidate, release.frames)
         nearest = np.array([sieve._at(seen, release.frames, k) for k in range(len(score))])
-        told = rates((score, nearest), held, members=members, seed=0)
+        told = rates((score, nearest), held, members=len(sieve.cohort.members.subjects), seed=0)
         group = refused_by(score < tau, [("", *BANDS)[int(band) + 1] for band in _bands(release.frames)])
         bands = ", ".join(f"{band}: {e.value:.2f} of {e.n}" for band in BANDS if (e := group.get(band)))
         rows.append([release.name, len(score), float((score >= tau).mean()), told.excess, told.coverage, told.gini,
