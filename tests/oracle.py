@@ -42,6 +42,13 @@ MAY_DIFFER = {
     ("evaluate", "differences.local.release.*"): "reference.local",
     ("evaluate", "groups.release.*"): "scores.test",
     ("evaluate", "groups.local.*"): "reference.local",
+    ("evaluate", "scores.trivial.*"): "reference.local",
+    ("evaluate", "differences.local.trivial.*"): "reference.local",
+    ("evaluate", "differences.release.trivial.*"): "reference.local",
+    ("evaluate", "groups.trivial.*"): "reference.local",
+    ("evaluate", "kept.local.*"): "reference.local",
+    ("evaluate", "gained.local.*"): "reference.local",
+    ("evaluate", "gained.trivial.*"): "reference.local",
     ("query.attack", "counts.members_disclosed"): "attack.disclosure",
     ("query.attack", "counts.controls_disclosed"): "attack.disclosure",
     ("query.attack", "counts.copies_found"): "attack.disclosure",
@@ -60,6 +67,7 @@ COUNTS = {
     "copies_found": "int", "threshold": "float", "formal": "bool",
 }  # fmt: skip
 CELL = {"accuracy": {"mean": "float", "standard_error": "float", "n": "int"}}
+WHOLE = {**CELL, "recall": CELL["accuracy"]}
 CHANGE = {"arrays": {"2.weight": "<f4(2, 16)", "2.bias": "<f4(2,)"}}
 GUESSES = {"canaries": "int", "guessed": "int", "right": "int"}
 # All that a reply says, to the last name and type: schemas are wider, for attacks and tasks are plugins.
@@ -72,9 +80,12 @@ SAYS: dict[str, Any] = {
     "query.measure": {"arrays": {"moments": f"<f4({moments.numbers(likeness.MODES)},)"}},
     "reference": CHANGE,
     "evaluate": {
-        "scores": {"release": CELL, "local": CELL},
-        "differences": {"local": {"release": CELL}, "release": {}},
-        "groups": {arm: {"ward": {"east": CELL, "west": CELL}} for arm in ("local", "release")},
+        "scores": {"release": WHOLE, "local": WHOLE, "trivial": CELL},
+        "differences": {"local": {"release": WHOLE, "trivial": CELL}, "release": {"trivial": CELL}, "trivial": {}},
+        "groups": {arm: {"ward": {"east": CELL, "west": CELL}} for arm in ("local", "release", "trivial")},
+        "kept": {"local": CELL},
+        "gained": {arm: {"ward": {"east": CELL, "west": CELL}} for arm in ("local", "trivial")},
+        "turned": {},
     },
     "query.attack": {"counts": COUNTS},
     "exact attack": {"counts": COUNTS},
