@@ -63,7 +63,7 @@ def test_arms_keep_their_models_apart() -> None:
     assert {arm: set(found) for arm, found in got.arms.items()} == {"release": set(A), "phantom": {"w"}}
 
 
-@pytest.mark.parametrize("message", [train(), Kept(bits=b"\x07"), Trained(arrays=A)])
+@pytest.mark.parametrize("message", [train(), Kept(bits=b"\x07", drawn_again=0.05), Trained(arrays=A)])
 def test_a_message_survives_the_disk_with_its_note(message: Any) -> None:
     got, note = wire.from_bytes(wire.to_bytes(message, note="n"), type(message))
     assert same(message, got)
@@ -80,7 +80,7 @@ def test_torn_or_foreign_bytes_are_refused() -> None:
 
 
 def test_bytes_survive_the_json() -> None:
-    assert decode(encode(Kept(bits=b"\x00\xff\x10")), Kept).bits == b"\x00\xff\x10"
+    assert decode(encode(Kept(bits=b"\x00\xff\x10", drawn_again=0.05)), Kept).bits == b"\x00\xff\x10"
 
 
 def test_the_digest_sees_every_field() -> None:
@@ -171,7 +171,7 @@ def test_json_that_is_not_strict_is_refused(text: str) -> None:
 
 def test_a_message_of_another_type_or_with_more_records_is_refused() -> None:
     with pytest.raises(Malformed, match="schema"):
-        decode(encode(Kept(bits=b"")), Trained)
+        decode(encode(Kept(bits=b"", drawn_again=0.05)), Trained)
     extra = encode(train())
     extra["metrics"] = MetricRecord({"loss": 0.1})
     with pytest.raises(Malformed):
