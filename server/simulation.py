@@ -7,45 +7,19 @@ success before anything ran: only `flwr ls` says how it ended.
 
 import json
 import os
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from evaluation.provenance import PACKAGES, SUFFIXES, code_root
+from evaluation.reviewed import OFFLINE, programs, write_bundle
 from server.campaign import Campaign, ended_in
 from server.failure import FILE, read_failure
 from server.progress import Follower, Progress, silent
 from server.superlink import CONNECTION, SimulationFailed, SuperLink, superlink
 from synthesis import priors
 
-OFFLINE = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 FOLLOW_SECONDS, ASK_SECONDS, ASK_SECONDS_AT_END = 0.5, 20.0, 2.0
-BUNDLE = """[project]
-name = "pericard"
-version = "{version}"
-description = "Pericard"
-license = "Apache-2.0"
-
-[tool.flwr.app]
-publisher = "pericard"
-fab-include = {include}
-
-[tool.flwr.app.components]
-serverapp = "server.app:app"
-clientapp = "client.app:app"
-
-[tool.flwr.app.config]
-campaign = ""
-"""
 
 
 def run_simulation(
@@ -116,28 +90,13 @@ def _follow(link: SuperLink, run_id: str, campaign: Campaign, tell: Callable[[],
         time.sleep(FOLLOW_SECONDS)
 
 
-def write_bundle(app: Path) -> None:
-    """Put our packages into `app` as a Flower app: the files that the code digest covers, and no others."""
-    from importlib.metadata import version
-
-    source = code_root()
-    for package in PACKAGES:
-        for path in (source / package).rglob("*"):
-            if path.suffix in SUFFIXES and path.is_file():
-                target = app / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-    patterns = [f"/{p}/**/*{s}" for p in PACKAGES for s in SUFFIXES if any((app / p).rglob(f"*{s}"))]
-    (app / "pyproject.toml").write_text(BUNDLE.format(version=version("pericard"), include=json.dumps(patterns)))
-
-
 def _environment(root: Path, sites: Path, threads: int) -> dict[str, str]:
     own = {
         "FLWR_HOME": str(root / "home"),
         "PERICARD_SITES": str(sites.resolve()),
         "PERICARD_PRIORS": str(priors.folder().resolve()),
         "OMP_NUM_THREADS": str(threads),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": programs(),
         "NO_COLOR": "1",
         "RAY_TMPDIR": str(root),
     }

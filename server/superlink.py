@@ -69,7 +69,7 @@ def superlink(root: Path, env: Mapping[str, str]) -> Iterator[SuperLink]:
     link = SuperLink(root=root, env={**env, MARK: mark})
     for folder in ("home", "empty"):
         (root / folder).mkdir()
-    port, control = _free_ports(2)
+    port, control = free_ports(2)
     (root / "home" / "config.toml").write_text(
         f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
         f'address = "127.0.0.1:{port}"\ninsecure = true\n'
@@ -126,7 +126,8 @@ def _marked(mark: str) -> list[int]:
     return found
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Return `n` ports of loopback that were free a moment ago."""
     with contextlib.ExitStack() as open_sockets:
         sockets = [open_sockets.enter_context(socket.socket()) for _ in range(n)]
         for each in sockets:

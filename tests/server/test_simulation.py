@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from evaluation.provenance import PACKAGES, code_root, digest_of
-from server.simulation import OFFLINE, _environment, run_simulation, write_bundle
-from server.superlink import MARK, SimulationFailed, SuperLink, _end, _free_ports, _marked, superlink
+from evaluation.reviewed import OFFLINE, write_bundle
+from server.simulation import _environment, run_simulation
+from server.superlink import MARK, SimulationFailed, SuperLink, _end, _marked, free_ports, superlink
 from tests.hospitals import campaign
 
 ROOT = Path(__file__).parents[2]
@@ -73,5 +74,5 @@ def test_words_of_the_command_line_are_passed_on_when_it_fails(tmp_path: Path) -
         link.flwr("ls")
 
 
-def test_free_ports_are_different() -> None:
-    assert len(set(_free_ports(5))) == 5
+def testfree_ports_are_different() -> None:
+    assert len(set(free_ports(5))) == 5
