@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from client import approval
 from client.site import Site
 from learning import durable
 from learning.messages import Code, Greeting, Hello, Refusal, Reserve, Reserved
@@ -60,6 +61,7 @@ def reserve(site: Site, request: Reserve) -> Reserved:
     from privacy.mechanism import plan_from_json
 
     _check_code(site, request.code_digest)
+    approval.demand(site, request)
     try:
         plans = [plan_from_json(plan) for plan in request.plans]
     except ValueError as error:

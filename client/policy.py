@@ -93,6 +93,7 @@ class Policy:
             patients; 1 draws all, and finds a single foreign picture for certain.
         exact_screenings: generators whose candidates may be screened exactly, over the life of this site: whoever
             alters a generator a little has another one.
+        approval: admit only runs that this site's people approved (`client.approval`), to the letter.
     """
 
     epsilon_cap: float
@@ -116,6 +117,7 @@ class Policy:
     allow_shapes: bool = field(default=False, metadata=LATER)
     drawn_again: float = field(default=0.05, metadata=LATER)
     exact_screenings: int = field(default=4, metadata=LATER)
+    approval: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         for column, listed in self.groups.items():
