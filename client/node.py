@@ -1,0 +1,196 @@
+"""A hospital's SuperNode: Flower's own, told one coordinator, one certificate, one key and one reviewed bundle.
+
+It keeps everything of Flower's under `site/node/`: an own home whose `apps` folder holds the reviewed bundle and is
+read-only, so that what a coordinator sends is either what was reviewed or cannot be written; a runtime interface on
+loopback that only an own SuperExec, who knows a fresh secret, may take work from; no telemetry, no update checks, no
+packages from the network.
+
+Errors: `NotReady`, a `ValueError` that says what is missing.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from client import approval
+from client.site import Site
+from evaluation.reviewed import OFFLINE, build_bundle, install_bundle, programs
+from learning import durable
+
+FOLDER, KEY, AUTHORITY, JOINED = "node", "node.key", "ca.crt", "coordinator.yaml"
+GRACE_SECONDS = 8.0
+
+
+class NotReady(ValueError):
+    """The node cannot be started yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coordinator:
+    """Whom this site joined.
+
+    Attributes:
+        address: host:port of the fleet interface.
+        public_key: of the coordinator's signatures, hexadecimal.
+        authority: certificate of the authority, PEM.
+    """
+
+    address: str
+    public_key: str
+    authority: str
+
+    @staticmethod
+    def read(site: Site) -> "Coordinator":
+        """Return whom `site` joined; raises `NotReady`."""
+        path = site.folder / FOLDER / JOINED
+        if not path.is_file():
+            raise NotReady(f"{path} is missing: this site has joined no coordinator")
+        try:
+            return Coordinator(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (TypeError, yaml.YAMLError) as error:
+            raise NotReady(f"{path} is no invitation: {error}") from error
+
+
+def join(site: Site, invitation: Mapping[str, Any]) -> str:
+    """Join a coordinator; returns the public key of the node, which its operator registers.
+
+    Raises:
+        ValueError: if the invitation is malformed, or this site has joined another coordinator.
+    """
+    try:
+        asked = Coordinator(**invitation)
+    except TypeError as error:
+        raise ValueError(f"not an invitation: {error}") from error
+    folder = site.folder / FOLDER
+    folder.mkdir(exist_ok=True, mode=0o700)
+    if (folder / JOINED).exists() and Coordinator.read(site) != asked:
+        raise ValueError(f"{folder} has joined another coordinator; a site joins one")
+    if not (folder / KEY).exists():
+        key = ec.generate_private_key(ec.SECP384R1())
+        raw = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        durable.write(folder / KEY, raw)
+    durable.write(folder / AUTHORITY, asked.authority.encode())
+    durable.write(folder / JOINED, yaml.safe_dump(dict(invitation), sort_keys=True).encode())
+    return public_key(site)
+
+
+def public_key(site: Site) -> str:
+    """Return the public key of the node in OpenSSH's form."""
+    key = serialization.load_ssh_private_key((site.folder / FOLDER / KEY).read_bytes(), password=None)
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return f"{public.decode()} {site.name}"
+
+
+def install(site: Site, digest: str) -> None:
+    """Put the bundle of the code that is installed here where Flower looks for it, read-only.
+
+    Raises:
+        NotReady: if that is not the bundle that was approved.
+    """
+    bundle = build_bundle()
+    if (found := hashlib.sha256(bundle).hexdigest()) != digest:
+        raise NotReady(f"the installed code makes bundle {found[:12]}…, approved is {digest[:12]}…")
+    install_bundle(bundle, site.folder / FOLDER / "home")
+
+
+def environment(site: Site, *, threads: int) -> dict[str, str]:
+    """Return the environment of everything that belongs to the node: nothing of Flower's from outside."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
+    own = {
+        "FLWR_HOME": str((site.folder / FOLDER / "home").resolve()),
+        "PATH": programs(),
+        "OMP_NUM_THREADS": str(threads),
+        "NO_COLOR": "1",
+    }
+    return kept | OFFLINE | own
+
+
+def approved_bundle(site: Site) -> str:
+    """Return the digest of the bundle that this site approved; raises `NotReady` if it approved none, or two."""
+    runs = [path.stem for path in sorted((site.folder / approval.FOLDER).glob("*.json"))]
+    found = {a.bundle_digest for a in (approval.approved(site, run) for run in runs) if a is not None}
+    if not found:
+        raise NotReady(f"{site.name} has approved nothing, so its node would only be sent code nobody here has seen")
+    if len(found) > 1:
+        raise NotReady(f"approvals name {len(found)} bundles; withdraw those of finished runs: {', '.join(runs)}")
+    return found.pop()
+
+
+@dataclass(slots=True)
+class Node:
+    """The processes of a site's node."""
+
+    commands: list[list[str]]
+    folder: Path
+    env: Mapping[str, str]
+    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start what does not run; the words of each go to `node/*.log`."""
+        for at, command in enumerate(self.commands):
+            if at < len(self.processes) and self.processes[at].poll() is None:
+                continue
+            with (self.folder / f"{command[0]}.log").open("ab") as log:
+                begun = subprocess.Popen(
+                    command, cwd=self.folder / "empty", env=dict(self.env), stdout=log, stderr=log,
+                    stdin=subprocess.DEVNULL, start_new_session=True,
+                )  # fmt: skip
+            self.processes[at : at + 1] = [begun]
+
+    def restart_dead(self) -> str:
+        """Start again what has ended; returns its name, or nothing."""
+        dead = [
+            command[0] for command, process in zip(self.commands, self.processes, strict=True)
+            if process.poll() is not None
+        ]  # fmt: skip
+        if dead:
+            self.start()
+        return ", ".join(dead)
+
+    def stop(self) -> None:
+        """End all, gently at first; what a process started in its own group ends with it."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in reversed(self.processes):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+            for process in self.processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_SECONDS)
+
+
+@contextlib.contextmanager
+def running(site: Site, *, port: int) -> Iterator[Node]:
+    """Start this site's SuperNode, its runtime on `port` of loopback, and its SuperExec; end them on the way out."""
+    coordinator, folder = Coordinator.read(site), (site.folder / FOLDER).resolve()
+    secret = folder / "superexec.secret"
+    durable.write(secret, secrets.token_hex(32).encode())
+    (folder / "empty").mkdir(exist_ok=True)
+    node = [
+        "flower-supernode", "--superlink", coordinator.address, "--root-certificates", str(folder / AUTHORITY),
+        "--auth-supernode-private-key", str(folder / KEY), "--host", "127.0.0.1", "--port", str(port),
+        "--isolation", "process", "--superexec-auth-secret-file", str(secret),
+        "--node-config", f"site={str(site.folder.resolve())!r}",
+    ]  # fmt: skip
+    runner = [
+        "flower-superexec", "--insecure", "--runtime-api-address", f"127.0.0.1:{port}",
+        "--superexec-auth-secret-file", str(secret),
+    ]  # fmt: skip
+    found = Node([node, runner], folder, environment(site, threads=site.file.threads))
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
