@@ -1,0 +1,260 @@
+"""A running deployment: the SuperLink of a coordinator and its SuperExec, watched, and a campaign through them.
+
+A SuperLink that is started again knows its nodes from the database, but a run that it was in the middle of is over. The
+campaign is not: it goes on from its own checkpoints, under the same name, in a new run of Flower's; sites answer what
+they answered before, so nothing is charged twice.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.reviewed import OFFLINE, programs, write_bundle
+from learning import durable
+from server.campaign import Campaign, ended_in
+from server.coordinator import LINK, OUT, Coordinator
+from server.failure import FILE, read_failure
+from server.progress import Follower, Progress
+from server.rounds import QuorumLost
+from server.superlink import CONNECTION, SimulationFailed, free_ports
+
+START_SECONDS = 180.0
+POLL_SECONDS, ASK_SECONDS, AGAIN_SECONDS, LATE_SECONDS = 2.0, 20.0, 10.0, 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A running SuperLink of a coordinator."""
+
+    coordinator: Coordinator
+    env: dict[str, str]
+    processes: "list[subprocess.Popen[bytes]]"
+
+    def flwr(self, *arguments: str) -> dict[str, Any]:
+        """Run Flower's command line and return the JSON it prints; raises `SimulationFailed` with its words."""
+        done = subprocess.run(
+            ["flwr", *arguments, "--format", "json"],
+            env=self.env, cwd=self.coordinator.folder / LINK, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+        except ValueError as error:
+            raise SimulationFailed(f"flwr {arguments[0]}: {(done.stdout + done.stderr).strip()[-2000:]}") from error
+        if not answer.get("success"):
+            raise SimulationFailed(f"flwr {arguments[0]}: {answer}")
+        return answer
+
+    def register(self) -> dict[str, str]:
+        """Register the nodes of `sites/` that are not yet known; returns name → status of all."""
+        known = self._known()
+        for name, path in self.coordinator.sites.items():
+            if name not in known:
+                answer = self.flwr("supernode", "register", str(path.resolve()), CONNECTION, "--name", name)
+                known[name] = str(answer["node-id"])
+                durable.write(self._registry, json.dumps(known).encode())
+        return self.nodes()
+
+    def nodes(self) -> dict[str, str]:
+        """Return name → status of every registered node: registered, online, offline."""
+        status = {
+            str(node["node-id"]): str(node["status"]) for node in self.flwr("supernode", "list", CONNECTION)["nodes"]
+        }
+        return {name: status.get(node, "unknown") for name, node in sorted(self._known().items())}
+
+    @property
+    def _registry(self) -> Path:
+        return self.coordinator.folder / LINK / "nodes.json"
+
+    def _known(self) -> dict[str, str]:
+        known: dict[str, str] = (
+            json.loads(self._registry.read_text(encoding="utf-8")) if self._registry.exists() else {}
+        )
+        return known
+
+    def check(self) -> None:
+        """Raise `LinkLost` if a process has ended."""
+        for process in self.processes:
+            if process.poll() is not None:
+                raise LinkLost(f"a process of the SuperLink ended with {process.returncode}")
+
+    def submit(self) -> str:
+        """Start the campaign of the proposal; returns the id of Flower's run."""
+        coordinator = self.coordinator
+        campaign = {**coordinator.proposal.campaign, "out": str(_out(coordinator))}
+        durable.write(coordinator.folder / LINK / "campaign.json", json.dumps(campaign).encode())
+        app = coordinator.folder / LINK / "app"
+        if not app.exists():
+            (app / "pericard").mkdir(parents=True)
+            write_bundle(app / "pericard")
+        return str(self.flwr("run", str(app / "pericard"), CONNECTION)["run-id"])
+
+
+@contextlib.contextmanager
+def link(coordinator: Coordinator) -> Iterator[Link]:
+    """Start the SuperLink and its SuperExec, and end them on the way out; raises `SimulationFailed` if it does not."""
+    root = coordinator.folder / LINK
+    home, empty = root / "home", root / "empty"
+    for folder in (home, empty):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (inner,) = free_ports(1)
+    certs, keys = coordinator.folder.resolve() / "certs", coordinator.folder.resolve() / "secrets"
+    durable.write(
+        home / "config.toml",
+        (
+            f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+            f'address = "127.0.0.1:{inner}"\nroot-certificates = "{certs / "ca.crt"}"\n'
+        ).encode(),
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")} | OFFLINE
+    env |= {
+        "FLWR_HOME": str(home.resolve()), "PATH": programs(), "NO_COLOR": "1",
+        "PERICARD_CAMPAIGN": str((root / "campaign.json").resolve()),
+    }  # fmt: skip
+    secret = str(keys / "superexec.secret")
+    tls = ["--ssl-ca-certfile", certs / "ca.crt", "--ssl-certfile", certs / "server.pem"]
+    served = [
+        sys.executable, "-m", "server.link", "--fleet", coordinator.listen, "--host", "127.0.0.1", "--port", str(inner),
+        "--database", str((root / "state.db").resolve()), "--enable-supernode-auth", *map(str, tls),
+        "--ssl-keyfile", str(keys / "server.key"), "--isolation", "process", "--superexec-auth-secret-file", secret,
+        "--disable-runtime-dependency-installation",
+    ]  # fmt: skip
+    runner = [
+        "flower-superexec", "--runtime-api-address", f"127.0.0.1:{inner}", "--root-certificates", str(certs / "ca.crt"),
+        "--superexec-auth-secret-file", secret,
+    ]  # fmt: skip
+    processes: list[subprocess.Popen[bytes]] = []
+    found = Link(coordinator=coordinator, env=env, processes=processes)
+    try:
+        processes.append(_started(served, root / "superlink.log", empty, env))
+        _wait(processes[0], inner, certs / "ca.crt", root / "superlink.log")
+        processes.append(_started(runner, root / "superexec.log", empty, env))
+        yield found
+    finally:
+        for process in reversed(processes):
+            end(process)
+
+
+def _started(command: Sequence[str], log: Path, folder: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command, cwd=folder, env=env, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+
+
+def end(process: "subprocess.Popen[bytes]", *, seconds: float = 8.0) -> None:
+    """End a process and its group, gently at first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int, authority: Path, log: Path) -> None:
+    context = ssl.create_default_context(cafile=authority)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=context)
+            connection.request("GET", "/health")
+            answer = connection.getresponse().status
+            connection.close()
+            if answer == 200:
+                return
+        time.sleep(0.2)
+    end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
+    raise SimulationFailed("the SuperLink did not start; its log ends:\n" + "\n".join(end))
+
+
+class LinkLost(RuntimeError):
+    """A process of the coordinator ended by itself; the campaign can go on in a new one."""
+
+
+def conduct(coordinator: Coordinator, progress: Progress, *, patience_seconds: float) -> None:
+    """Run the proposed campaign, or go on with it, until it is certified; leaves no process behind.
+
+    A SuperLink that dies is started again, and a campaign that lost its quorum waits for its sites to come back.
+
+    Args:
+        coordinator: whose proposal is run.
+        progress: told how far it is, under "sites" while it waits for them.
+        patience_seconds: how long in all to wait for sites, and how long the coordinator's own processes may fail.
+
+    Raises:
+        QuorumLost: too few sites came (back) in that time; the same command goes on later.
+        ValueError: what the campaign raised.
+        SimulationFailed: the SuperLink could not be started, or its run was lost, over and over.
+    """
+    campaign = Campaign.parse(json.dumps({**coordinator.proposal.campaign, "out": str(_out(coordinator))}))
+    waited = 0.0
+    while True:
+        began = time.monotonic()
+        try:
+            with link(coordinator) as running:
+                running.register()
+                _gather(running, campaign, progress, patience_seconds - waited)
+                _follow(running, campaign, progress)
+                return
+        except (QuorumLost, LinkLost, SimulationFailed) as error:
+            waited += min(time.monotonic() - began, AGAIN_SECONDS) + AGAIN_SECONDS
+            if waited >= patience_seconds:
+                raise
+            progress("sites", 0.0, f"{' '.join(str(error).split())[:120]}; goes on in {AGAIN_SECONDS:g} s")
+            time.sleep(AGAIN_SECONDS)
+
+
+def _out(coordinator: Coordinator) -> Path:
+    out = (coordinator.folder / OUT).resolve()
+    out.mkdir(exist_ok=True, mode=0o700)
+    return out
+
+
+def _gather(running: Link, campaign: Campaign, progress: Progress, seconds: float) -> None:
+    """Wait until every admitted node is online or, after a while, a quorum of them."""
+    began = time.monotonic()
+    while True:
+        status = running.nodes()
+        online = [name for name, word in status.items() if word == "online"]
+        progress("sites", len(online) / max(1, len(status)), f"online: {', '.join(online) or 'nobody'}")
+        waited = time.monotonic() - began
+        if len(online) == len(status) or (len(online) >= campaign.quorum and waited > LATE_SECONDS):
+            return
+        if waited > seconds:
+            absent = {name: "not online" for name in status if name not in online}
+            raise QuorumLost(f"{len(online)} of {campaign.quorum} sites are online", absent)
+        running.check()
+        time.sleep(POLL_SECONDS)
+
+
+def _follow(running: Link, campaign: Campaign, progress: Progress) -> None:
+    """Submit the campaign and pass its progress on until it has ended."""
+    root = Path(campaign.out) / "campaign"
+    (root / FILE).unlink(missing_ok=True)
+    follower, run, asked, status = Follower(root), running.submit(), time.monotonic(), ""
+    while not status.startswith("finished"):
+        for stage, fraction, words in follower:
+            progress(stage, fraction, words)
+        running.check()
+        ended = (root / FILE).exists() or ended_in(campaign)
+        if time.monotonic() - asked > (POLL_SECONDS if ended else ASK_SECONDS):
+            status = str(running.flwr("ls", CONNECTION, "--run-id", run)["runs"][0]["status"])
+            asked = time.monotonic()
+        time.sleep(0.5)
+    for stage, fraction, words in follower:
+        progress(stage, fraction, words)
+    if (failure := read_failure(Path(campaign.out))) is not None:
+        raise failure
+    if not ended_in(campaign):
+        raise LinkLost(f"Flower's run ended as {status!r}")

@@ -1,0 +1,74 @@
+"""A coordinator's folder: made once, admits each key once, proposes one campaign, and signs it."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from client import node
+from client.site import Site
+from server.campaign import Campaign
+from server.coordinator import Coordinator
+from tests.hospitals import campaign, hospital
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Coordinator:
+    return Coordinator.create(tmp_path / "c", name="test", address="127.0.0.1:9092")
+
+
+def _key(site: Site, made: Coordinator) -> str:
+    return node.join(site, made.invitation)
+
+
+def test_its_secrets_are_readable_by_their_owner_only(made: Coordinator) -> None:
+    for path in (made.folder / "secrets").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+    assert "PRIVATE" not in str(made.invitation)
+
+
+def test_it_is_made_once(made: Coordinator) -> None:
+    with pytest.raises(ValueError, match="not made anew"):
+        Coordinator.create(made.folder, name="test", address="127.0.0.1:9092")
+    assert Coordinator.open(made.folder) == made
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:0", "host:65536", ":1", "host:x"])
+def test_an_address_is_host_and_port(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        Coordinator.create(tmp_path, name="test", address=address)
+
+
+def test_a_key_is_admitted_under_one_name(made: Coordinator, tmp_path: Path) -> None:
+    first, second = (_key(hospital(tmp_path / n, n), made) for n in ("aurora", "borealis"))
+    made.admit("aurora", first)
+    made.admit("aurora", first)
+    with pytest.raises(ValueError, match="with this key already"):
+        made.admit("borealis", first)
+    with pytest.raises(ValueError, match="with another key already"):
+        made.admit("aurora", second)
+    with pytest.raises(ValueError, match="must match"):
+        made.admit("../aurora", second)
+    with pytest.raises(ValueError, match="no public key"):
+        made.admit("borealis", "hello")
+    assert list(made.sites) == ["aurora"]
+
+
+@pytest.mark.slow
+def test_a_proposal_is_signed_and_names_the_bundle_that_a_site_makes_itself(made: Coordinator, tmp_path: Path) -> None:
+    from evaluation.reviewed import build_bundle, unlock
+
+    told: Campaign = campaign(tmp_path / "somewhere")
+    proposal = made.propose(told)
+    assert made.proposal == proposal
+    assert str(tmp_path) not in proposal.to_json()
+    site = hospital(tmp_path / "sites")
+    node.join(site, made.invitation)
+    assert build_bundle() == (made.folder / "bundle.fab").read_bytes()
+    node.install(site, proposal.bundle_digest)
+    apps = site.folder / "node" / "home" / "apps"
+    assert list(apps.rglob("boundary.py"))
+    assert not any(path.stat().st_mode & 0o222 for path in apps.rglob("*"))
+    with pytest.raises(node.NotReady, match="approved is"):
+        node.install(site, "0" * 64)
+    unlock(site.folder / "node" / "home")
