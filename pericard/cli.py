@@ -14,6 +14,7 @@ import typer
 
 from pericard.cli_audit import audit
 from pericard.cli_cohort import cohort_app
+from pericard.cli_coordinate import coordinate_app
 from pericard.cli_revoke import revoke_app
 from pericard.cli_site import site_app
 from pericard.errors import Exit, exit_code, one_line
@@ -34,6 +35,7 @@ prior_app = typer.Typer(
 app.add_typer(prior_app)
 app.add_typer(cohort_app)
 app.add_typer(site_app)
+app.add_typer(coordinate_app)
 app.add_typer(revoke_app)
 
 

@@ -90,3 +90,66 @@ def site_head(
     from pericard import head as command
 
     return until_stopped(lambda: command.command(folder, sign=sign, record=record))
+
+
+@site_app.command("init")
+def site_init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to make.", file_okay=False)],
+    name: Annotated[str, typer.Option(help="Of the hospital, public.")],
+    invitation: Annotated[Path, typer.Option(metavar="FILE", help="Of the coordinator.", exists=True, dir_okay=False)],
+    root: Annotated[Path | None, typer.Option(metavar="PATH", help="Where the studies lie.", exists=True)] = None,
+    reader: Annotated[
+        str | None, typer.Option(metavar="READER", help="Of the studies, where their folder does not say it.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the reader.")
+    ] = None,
+    subjects: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Patients to declare; the only size that leaves.")
+    ] = None,
+) -> int:
+    """Make a hospital's folder: its policy, its secrets, its account, the key of its node."""
+    from pericard import site as command
+
+    return until_stopped(
+        lambda: command.init(
+            folder, name=name, root=root, reader=reader, settings=settings or [], subjects=subjects,
+            invitation=invitation,
+        )
+    )  # fmt: skip
+
+
+@site_app.command("check")
+def site_check(folder: Folder, as_json: Json = False) -> int:
+    """Find every problem that would keep this site from taking part, at once. Exit code 4 where there is one."""
+    from pericard import site as command
+
+    return until_stopped(lambda: command.check(folder, as_json=as_json))
+
+
+@site_app.command("approve")
+def site_approve(
+    folder: Folder,
+    proposal: Annotated[
+        Path, typer.Argument(metavar="FILE", help="proposal.json of the coordinator.", exists=True, dir_okay=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without asking, once the forecast was read.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Show what a campaign would do here, what would leave and what it would cost; sign it if you agree."""
+    from pericard import site as command
+
+    return until_stopped(lambda: command.approve(folder, proposal, yes=yes, as_json=as_json))
+
+
+@site_app.command("run")
+def site_run(
+    folder: Folder,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=1024, max=65535, help="Of loopback, for the node's own processes.")
+    ] = 9094,
+) -> int:
+    """Keep this hospital's node connected until Ctrl-C; refuses to start where nothing was approved."""
+    from pericard import site as command
+
+    return until_stopped(lambda: command.run(folder, port=port), "the node is stopped; what was charged stays charged")

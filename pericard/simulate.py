@@ -42,10 +42,10 @@ def command(overrides: Sequence[str], out: Path, resume: bool, as_json: bool) ->
         experiment, resolved, run = _begun(out)
     else:
         experiment, resolved, run = _begin(overrides, out)
-    with _progress(quiet=as_json) as progress:
+    with progress_bars(quiet=as_json) as progress:
         progress("prepare", 0.0, "noise for the budget")
         _run(experiment, resolved, run, out, progress)
-    return _show(out, as_json=as_json)
+    return show(out, as_json=as_json)
 
 
 def groups() -> "Mapping[str, Registry]":
@@ -145,7 +145,8 @@ def _run(experiment: "Experiment", resolved: dict[str, Any], run: str, out: Path
     _write(out, {"run": run, "experiment": resolved, "state": "done", "verdict": _certificate(out)["verdict"]})
 
 
-def _show(out: Path, *, as_json: bool) -> int:
+def show(out: Path, *, as_json: bool) -> int:
+    """Print what the certificate in `out` says; the exit code is its verdict."""
     predicate = _certificate(out)
     if as_json:
         document = {
@@ -193,7 +194,7 @@ def _write(out: Path, record: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> "Iterator[Progress]":
+def progress_bars(*, quiet: bool) -> "Iterator[Progress]":
     """Show one line per stage: what is going on, how far it is, how long it has taken."""
     from server.progress import silent
 
@@ -203,13 +204,26 @@ def _progress(*, quiet: bool) -> "Iterator[Progress]":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
+    if not console.is_terminal:  # a log: one line where something new is said
+        told: dict[str, str] = {}
+
+        def write(stage: str, fraction: float, words: str) -> None:
+            if told.get(stage) != words:
+                told[stage] = words
+                sys.stderr.write(f"{stage:<13} {100 * fraction:3.0f} %  {words}\n")
+                sys.stderr.flush()
+
+        yield write
+        return
+
     columns = (
         TextColumn("{task.fields[stage]:<13}"),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=console) as bars:
         tasks: dict[str, Any] = {}
         said: dict[str, str] = {}
 

@@ -1,0 +1,101 @@
+"""`pericard coordinate …`: begin a federation, admit nodes, propose a campaign, run it, see how far it is."""
+
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from pericard.errors import Exit
+
+INVITATION = "invitation.yaml"
+
+
+def init(folder: Path, *, name: str, address: str, listen: str) -> int:
+    """Make a coordinator's folder; raises `UsageError`."""
+    from conf.compose import UsageError
+    from server.coordinator import Coordinator
+
+    try:
+        made = Coordinator.create(folder, name=name, address=address, listen=listen)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    path = folder / INVITATION
+    path.write_text(yaml.safe_dump(made.invitation, sort_keys=True), encoding="utf-8")
+    _say(
+        f"made         {folder}",
+        f"give sites   {path}  (nothing in it is secret; let them compare the key by telephone)",
+        f"its key      {made.key.public.hex()}",
+        f"next         pericard coordinate admit {folder} NAME node.pub   for every hospital",
+    )
+    return Exit.PASS
+
+
+def admit(folder: Path, name: str, key: Path) -> int:
+    """Let the node with the public key in the file `key` connect as `name`; raises `UsageError`."""
+    from conf.compose import UsageError
+    from server.coordinator import Coordinator
+
+    try:
+        Coordinator.open(folder).admit(name, key.read_text(encoding="ascii"))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _say(f"admitted     {name}")
+    return Exit.PASS
+
+
+def propose(folder: Path, overrides: Sequence[str]) -> int:
+    """Write the proposal of the experiment that `overrides` ask for; raises `UsageError`, `BudgetExceeded`."""
+    from conf.compose import UsageError, compose, to_json
+    from evaluation.policy import Policy
+    from pericard.simulate import groups
+    from server import plan
+    from server.coordinator import PROPOSAL, Coordinator
+
+    known = groups()
+    if not list((folder / "sites").glob("*.pub")):
+        raise UsageError(f"{folder / 'sites'} admits nobody: pericard coordinate admit {folder} NAME node.pub")
+    try:
+        coordinator = Coordinator.open(folder)
+        named = f"sites.names=[{','.join(coordinator.sites)}]"
+        experiment, _ = compose([*overrides, named], groups=known)
+        Policy.load(experiment.policy)
+        resolved = json.loads(to_json(experiment, groups=known))
+        run = f"{experiment.name}-{secrets.token_hex(4)}"
+        campaign = plan.campaign(experiment, run=run, out="", resolved=resolved)
+        proposal = coordinator.propose(campaign)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _say(
+        f"proposed     {proposal.run}",
+        f"digest       {proposal.digest}",
+        f"give sites   {folder / PROPOSAL}",
+        f"next         every hospital: pericard site approve SITE {PROPOSAL}; then pericard coordinate run {folder}",
+    )
+    return Exit.PASS
+
+
+def run(folder: Path, *, resume: bool, patience_hours: float, as_json: bool) -> int:
+    """Run the proposed campaign, or go on with it; the exit code is the verdict."""
+    from conf.compose import UsageError
+    from pericard.simulate import progress_bars, show
+    from server.coordinator import OUT, Coordinator
+    from server.fleet import conduct
+
+    begun = (folder / OUT / "campaign").exists()
+    if begun != resume:
+        raise UsageError(
+            f"{folder / OUT} holds a campaign that was begun: pericard coordinate resume {folder}" if begun
+            else f"{folder / OUT} holds no campaign yet: pericard coordinate run {folder}"
+        )  # fmt: skip
+    with progress_bars(quiet=as_json) as progress:
+        conduct(Coordinator.open(folder), progress, patience_seconds=3600 * patience_hours)
+    return show(folder / OUT, as_json=as_json)
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")

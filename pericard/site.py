@@ -1,0 +1,178 @@
+"""`pericard site init|check|approve|run`: a hospital's folder, what it lets in, and its node."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pericard.errors import Exit
+
+if TYPE_CHECKING:
+    from client.policy import Policy
+    from client.site import Site
+    from learning.proposal import Proposal
+
+NODE_KEY = "node.pub"
+RESTART_SECONDS = 5.0
+
+
+def init(
+    folder: Path, *, name: str, root: Path | None, reader: str | None, settings: Sequence[str], subjects: int | None,
+    invitation: Path,
+) -> int:  # fmt: skip
+    """Make a hospital's folder over the studies in `root`, and join the coordinator of `invitation`.
+
+    Raises:
+        UsageError: a name, a reader or an invitation that is none; a folder that is one already.
+        UnreadableStudy: the studies cannot be read.
+    """
+    import dataclasses
+    import secrets
+
+    from client import node
+    from client.site import Site
+    from cohorts.deidentify import Pseudonyms
+    from cohorts.readers import READERS
+    from cohorts.recognise import opened
+    from conf.compose import UsageError, compose_part
+
+    if root is not None:
+        reader, config = opened(root, reader, settings)
+    elif reader is not None:  # of no folder: the phantom, for rehearsals
+        config = compose_part(READERS, reader, settings)
+    else:
+        raise UsageError("--root PATH is missing: the folder of the studies")
+    found = len(config.read(pseudonyms=Pseudonyms(secrets.token_bytes(32))).subjects)
+    declared = subjects if subjects is not None else max(10, round(found / 10) * 10)
+    told = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+    if root is not None:
+        told["root"] = str(root.resolve())
+    try:
+        site = Site.create(
+            folder, name=name, cohort={"reader": reader, **told},
+            public_subjects=declared, policy=default_policy(),
+        )  # fmt: skip
+        public = node.join(site, yaml.safe_load(invitation.read_text(encoding="utf-8")))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(str(error)) from error
+    (folder / NODE_KEY).write_text(public + "\n", encoding="ascii")
+    _say(
+        f"made         {folder}  ({found} patients; {declared} are declared, and only that number leaves)",
+        f"look at      {folder / 'site.yaml'}  (the policy: yours to tighten)",
+        f"send         {folder / NODE_KEY}  to the coordinator; it is public",
+        f"next         pericard site check {folder}",
+    )
+    return Exit.PASS
+
+
+def default_policy() -> "Policy":
+    """Return what a hospital allows before its people have changed a word: private trainings of the shipped parts."""
+    from client.policy import INSTALLED, Policy
+    from evaluation.tasks import TASKS
+    from learning.learners import LEARNERS
+    from synthesis.generators import GENERATORS
+
+    return Policy(
+        epsilon_cap=8.0, delta_cap=1e-5, min_noise_multiplier=0.5, max_sampling_rate=0.5, max_clip_norm=1.0,
+        max_steps=5000, learners=tuple(LEARNERS), generators=tuple(GENERATORS), tasks=tuple(TASKS),
+        attacks=("disclosure",), allow_scores=True, min_cell=10, allow_non_dp_reference=False, allow_empirical=False,
+        seconds_per_message=3600, code=(INSTALLED,), approval=True,
+    )  # fmt: skip
+
+
+def approve(folder: Path, proposal: Path, *, yes: bool, as_json: bool) -> int:
+    """Show what a proposal would do here, and approve it if `yes` or the answer on the terminal is yes.
+
+    Raises:
+        UsageError: no proposal of the coordinator of this site.
+        Refusal: this site's policy, account or code does not admit it.
+    """
+    from client import approval
+    from client.dry_run import foresee, lines
+    from client.site import Site
+    from conf.compose import UsageError
+
+    site = Site(folder)
+    try:
+        asked = read(site, proposal)
+    except ValueError as error:
+        raise UsageError(f"{proposal}: {error}") from error
+    seen = foresee(site, asked)
+    if as_json:
+        sys.stdout.write(json.dumps(seen.to_json(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        _say(*lines(seen))
+    if seen.refused:
+        _say("not approved: this site would refuse it", err=True)
+        return Exit.REFUSED
+    if not yes and not _agreed(asked.digest):
+        _say("not approved", err=True)
+        return Exit.REFUSED
+    signed = approval.approve(site, asked)
+    _say(f"approved     {signed.run}, signed by key {site.signing_key.key_id[:12]}…", err=as_json)
+    return Exit.PASS
+
+
+def read(site: "Site", path: Path) -> "Proposal":
+    """Return the proposal in `path`; raises `ValueError` unless the coordinator that `site` joined signed it."""
+    from client.node import Coordinator
+    from evaluation.proposal import opened
+
+    return opened(path.read_bytes(), bytes.fromhex(Coordinator.read(site).public_key))
+
+
+def _agreed(digest: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    sys.stdout.write(f"approve proposal {digest[:16]}…? Type yes: ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip() == "yes"
+
+
+def run(folder: Path, *, port: int) -> int:
+    """Keep this site's node running until Ctrl-C; raises `UsageError` where nothing was approved."""
+    from client import node
+    from client.site import Site
+    from conf.compose import UsageError
+
+    site = Site(folder)
+    try:
+        approved = node.approved_bundle(site)
+        node.install(site, approved)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _say(f"node         {site.name} → {node.Coordinator.read(site).address}; Ctrl-C stops it")
+    with node.running(site, port=port) as alive:
+        while True:
+            time.sleep(RESTART_SECONDS)
+            if ended := alive.restart_dead():
+                _say(f"node         a process ended ({ended}) and was started again; see {folder / 'node'}", err=True)
+
+
+def check(folder: Path, *, as_json: bool) -> int:
+    """Print every problem that would keep this site from taking part."""
+    from client.preflight import look
+
+    found = list(look(folder))
+    bad = [f for f in found if not f.ok]
+    if as_json:
+        document: Mapping[str, Any] = {"ok": not bad, "checks": [f.to_json() for f in found]}
+        sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    else:
+        _say(*_table(found))
+    return Exit.REFUSED if bad else Exit.PASS
+
+
+def _table(found: Sequence[Any]) -> Iterator[str]:
+    for line in found:
+        yield f"{'ok  ' if line.ok else 'NOT '} {line.what:<14} {line.words}"
+        if not line.ok and line.remedy:
+            yield f"     {'':<14} → {line.remedy}"
+
+
+def _say(*lines: str, err: bool = False) -> None:
+    (sys.stderr if err else sys.stdout).write("\n".join(lines) + "\n")
