@@ -18,10 +18,10 @@ QUESTIONS: Mapping[str, str] = {
     "verbatim": "Is the very picture of a member among the released?",
     "similarity": "How near do released pictures come to members? Reported; it decides nothing.",
 }
-WP29: Mapping[str, tuple[str, ...]] = {
+WP29: Mapping[str, tuple[str, ...]] = {  # who took part is a fourth question, which the opinion does not ask
     "singling out": ("singling_out",),
     "linkability": ("linkability",),
-    "inference": ("inference", "membership", "disclosure"),
+    "inference": ("inference",),
 }
 GUESSES = ("singling_out", "linkability", "inference")
 NOTHING, SOMETHING = "found nothing", "found something"

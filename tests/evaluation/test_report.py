@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from cohorts.phantom import simulate
+from evaluation import attempts
 from evaluation import words as spoken
 from evaluation.evidence import Finding, Verdict
 from evaluation.policy import Lane
@@ -324,3 +325,9 @@ def test_it_says_whether_the_released_masks_have_what_was_asked_for(whole):
     assert line not in draw(whole, {})
     assert decode(Predicate, encode(told), "predicate") == told
     assert "obeyed" not in encode(whole)["release"]  # as certificates before it were written
+
+
+def test_an_attack_on_membership_answers_none_of_the_three_questions_of_regulators(whole: Predicate) -> None:
+    membership = [dataclasses.replace(audit, kind="disclosure") for audit in whole.audits]
+    assert membership
+    assert {state for _, state in attempts.questions(membership)} == {"not tried"}
