@@ -155,7 +155,7 @@ def test_every_training_is_audited_where_it_took_place(joined):
 
 def test_scores_say_how_well_the_heads_do_and_who_was_heard(joined):
     scores = json.loads((_of(joined / "out", "experts") / "scores.json").read_text())
-    assert set(scores["arms"]) == {"release", "phantom", "federated", "local"}
+    assert set(scores["arms"]) == {"release", "phantom", "federated", "local", "trivial"}
     assert all("accuracy" in arm for arm in scores["arms"].values())
     assert set(scores["heard"]) == set(WORDS)
     for weights in scores["heard"].values():
