@@ -92,10 +92,11 @@ def reserve(site: Site, request: Reserve) -> Reserved:
 
 
 def admitted(site: Site, run: str) -> Admission:
-    """Return what was admitted as `run`; raises `Refusal` for a run that was not, or whose code is no longer here."""
+    """Return what was admitted as `run`; raises `Refusal` where it was not, or not any more, or its code left."""
     path = site.folder / "runs" / f"{run}.json"
     if not path.exists():
         raise Refusal(Code.REFUSED_POLICY, f"run {run!r} was not reserved here")
+    approval.still(site, run)
     fields = json.loads(path.read_text(encoding="utf-8"))
     admission = Admission(**{**fields, "plans": tuple(fields["plans"]), "receipt": Reserved(**fields["receipt"])})
     _check_code(site, admission.code_digest)

@@ -95,6 +95,17 @@ def demand(site: Site, request: Reserve) -> None:
         raise Refusal(Code.REFUSED_POLICY, f"{SITE_FILE} was changed after run {request.run!r} was approved")
 
 
+def given(site: Site) -> tuple[str, ...]:
+    """Return the runs that this site approved and did not take back."""
+    return tuple(path.stem for path in sorted((site.folder / FOLDER).glob("*.json")))
+
+
+def still(site: Site, run: str) -> None:
+    """Raise `Refusal` where this site wants approvals and that of `run`, which it admitted, was taken back since."""
+    if site.policy.approval and not _path(site, run).exists():
+        raise Refusal(Code.REFUSED_POLICY, f"the approval of run {run!r} was taken back")
+
+
 def policy_digest(site: Site) -> str:
     """Return the SHA-256 of `site.yaml`."""
     return hashlib.sha256((site.folder / SITE_FILE).read_bytes()).hexdigest()

@@ -9,9 +9,11 @@ Errors: `NotReady`, a `ValueError` that says what is missing.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -25,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from client import approval
 from client.site import Site
-from evaluation.reviewed import OFFLINE, build_bundle, install_bundle, programs
+from evaluation.reviewed import OFFLINE, build_bundle, install_bundle, programs, unlock
 from learning import durable
 
 FOLDER, KEY, AUTHORITY, JOINED = "node", "node.key", "ca.crt", "coordinator.yaml"
@@ -63,7 +65,7 @@ class Coordinator:
 
 
 def join(site: Site, invitation: Mapping[str, Any]) -> str:
-    """Join a coordinator; returns the public key of the node, which its operator registers.
+    """Join a coordinator, or take its renewed invitation; returns the public key of the node, which it registers.
 
     Raises:
         ValueError: if the invitation is malformed, or this site has joined another coordinator.
@@ -74,7 +76,7 @@ def join(site: Site, invitation: Mapping[str, Any]) -> str:
         raise ValueError(f"not an invitation: {error}") from error
     folder = site.folder / FOLDER
     folder.mkdir(exist_ok=True, mode=0o700)
-    if (folder / JOINED).exists() and Coordinator.read(site) != asked:
+    if (folder / JOINED).exists() and Coordinator.read(site).public_key != asked.public_key:
         raise ValueError(f"{folder} has joined another coordinator; a site joins one")
     if not (folder / KEY).exists():
         key = ec.generate_private_key(ec.SECP384R1())
@@ -85,6 +87,34 @@ def join(site: Site, invitation: Mapping[str, Any]) -> str:
     durable.write(folder / AUTHORITY, asked.authority.encode())
     durable.write(folder / JOINED, yaml.safe_dump(dict(invitation), sort_keys=True).encode())
     return public_key(site)
+
+
+def leave(site: Site) -> None:
+    """Forget the coordinator and destroy the key of the node; account, keys of the site, answers and log stay.
+
+    Raises:
+        NotReady: while the node of this site runs.
+    """
+    with alone(site):
+        unlock(site.folder / FOLDER / "home")
+        shutil.rmtree(site.folder / FOLDER / "home", ignore_errors=True)
+        for name in (KEY, JOINED, AUTHORITY):
+            (site.folder / FOLDER / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(site: Site) -> Iterator[None]:
+    """Hold the node of this site; raises `NotReady` where another process of this machine does."""
+    (site.folder / FOLDER).mkdir(exist_ok=True, mode=0o700)
+    handle = os.open(site.folder / FOLDER / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise NotReady(f"the node of {site.folder} is running already") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def public_key(site: Site) -> str:
@@ -120,7 +150,7 @@ def environment(site: Site, *, threads: int) -> dict[str, str]:
 
 def approved_bundle(site: Site) -> str:
     """Return the digest of the bundle that this site approved; raises `NotReady` if it approved none, or two."""
-    runs = [path.stem for path in sorted((site.folder / approval.FOLDER).glob("*.json"))]
+    runs = approval.given(site)
     found = {a.bundle_digest for a in (approval.approved(site, run) for run in runs) if a is not None}
     if not found:
         raise NotReady(f"{site.name} has approved nothing, so its node would only be sent code nobody here has seen")

@@ -26,11 +26,19 @@ def coordinate_init(
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where to listen, where that is not what hospitals dial.")
     ] = "",
+    ca_certificate: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Of your own authority, where you have one.", exists=True)
+    ] = None,
+    server_certificate: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="That it signed for HOST.", exists=True)
+    ] = None,
+    server_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Of that certificate.", exists=True)] = None,
 ) -> int:
     """Make a folder with an authority, a certificate, keys, and an invitation for hospitals."""
     from pericard import coordinate as command
 
-    return until_stopped(lambda: command.init(folder, name=name, address=address, listen=listen))
+    own = (ca_certificate, server_certificate, server_key)
+    return until_stopped(lambda: command.init(folder, name=name, address=address, listen=listen, own=own))
 
 
 @coordinate_app.command("admit")

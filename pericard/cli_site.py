@@ -153,3 +153,32 @@ def site_run(
     from pericard import site as command
 
     return until_stopped(lambda: command.run(folder, port=port), "the node is stopped; what was charged stays charged")
+
+
+@site_app.command("join")
+def site_join(
+    folder: Folder,
+    invitation: Annotated[Path, typer.Option(metavar="FILE", help="Of the coordinator.", exists=True, dir_okay=False)],
+) -> int:
+    """Join a coordinator with the folder of a hospital that left one, or take a renewed invitation."""
+    from pericard import site as command
+
+    return until_stopped(lambda: command.join(folder, invitation=invitation))
+
+
+@site_app.command("withdraw")
+def site_withdraw(
+    folder: Folder, runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="As `site approve` named them.")]
+) -> int:
+    """Take an approval back: nothing of that run is answered any more; what was charged stays charged."""
+    from pericard import site as command
+
+    return until_stopped(lambda: command.withdraw(folder, runs))
+
+
+@site_app.command("leave")
+def site_leave(folder: Folder) -> int:
+    """Take every approval back, stop the node, destroy its key; account, log and the site's own keys stay."""
+    from pericard import site as command
+
+    return until_stopped(lambda: command.leave(folder))

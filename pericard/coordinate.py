@@ -13,13 +13,25 @@ from pericard.errors import Exit
 INVITATION = "invitation.yaml"
 
 
-def init(folder: Path, *, name: str, address: str, listen: str) -> int:
-    """Make a coordinator's folder; raises `UsageError`."""
-    from conf.compose import UsageError
-    from server.coordinator import Coordinator
+def init(
+    folder: Path, *, name: str, address: str, listen: str, own: tuple[Path | None, Path | None, Path | None]
+) -> int:
+    """Make a coordinator's folder; `own` is authority, certificate and key, or three times nothing.
 
+    Raises:
+        UsageError: an address that is none, a folder that is one already, certificates that sites would refuse.
+    """
+    from conf.compose import UsageError
+    from server.coordinator import Certified, Coordinator
+
+    authority, certificate, key = own
+    certified = None
+    if authority is not None and certificate is not None and key is not None:
+        certified = Certified(authority=authority, certificate=certificate, key=key)
+    elif any(own):
+        raise UsageError("--ca-certificate, --server-certificate and --server-key are given together, or none of them")
     try:
-        made = Coordinator.create(folder, name=name, address=address, listen=listen)
+        made = Coordinator.create(folder, name=name, address=address, listen=listen, own=certified)
     except ValueError as error:
         raise UsageError(str(error)) from error
     path = folder / INVITATION

@@ -1,7 +1,10 @@
-"""What the commands have in common: an option, and how they end when somebody stops them."""
+"""What the commands have in common: an option, and how they end when somebody or something stops them."""
 
+import signal
+import threading
 from collections.abc import Callable
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -11,12 +14,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 
 def until_stopped(command: Callable[[], int], advice: str = "stopped") -> int:
-    """Run `command` and return its exit code; on Ctrl-C say `advice`."""
+    """Run `command` and return its exit code; on Ctrl-C, or SIGTERM of a service manager, say `advice`."""
+    own = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _stop) if own else None
     try:
         return command()
     except KeyboardInterrupt:
         say(advice)
         return Exit.STOPPED
+    finally:
+        if own:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def say(line: str) -> None:

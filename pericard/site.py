@@ -1,5 +1,6 @@
-"""`pericard site init|check|approve|run`: a hospital's folder, what it lets in, and its node."""
+"""`pericard site init|join|check|approve|run|withdraw|leave`: a hospital's folder, what it lets in, and its node."""
 
+import contextlib
 import json
 import sys
 import time
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from learning.proposal import Proposal
 
 NODE_KEY = "node.pub"
-RESTART_SECONDS = 5.0
+RESTART_SECONDS, LEAVE_SECONDS = 5.0, 60.0
 
 
 def init(
@@ -66,6 +67,25 @@ def init(
         f"send         {folder / NODE_KEY}  to the coordinator; it is public",
         f"next         pericard site check {folder}",
     )
+    return Exit.PASS
+
+
+def join(folder: Path, *, invitation: Path) -> int:
+    """Join the coordinator of `invitation` with a site folder that stands, or take its renewed invitation.
+
+    Raises:
+        UsageError: an invitation that is none, a folder that is none, a site that has joined another coordinator.
+    """
+    from client import node
+    from client.site import Site
+    from conf.compose import UsageError
+
+    try:
+        public = node.join(Site(folder), yaml.safe_load(invitation.read_text(encoding="utf-8")))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(str(error)) from error
+    (folder / NODE_KEY).write_text(public + "\n", encoding="ascii")
+    _say(f"send         {folder / NODE_KEY}  to the coordinator; it is public")
     return Exit.PASS
 
 
@@ -134,23 +154,73 @@ def _agreed(digest: str) -> bool:
 
 
 def run(folder: Path, *, port: int) -> int:
-    """Keep this site's node running until Ctrl-C; raises `UsageError` where nothing was approved."""
-    from client import node
+    """Keep this site's node running until Ctrl-C, or until no approval is left; raises `UsageError` where none is."""
+    from client import approval, node
     from client.site import Site
     from conf.compose import UsageError
 
     site = Site(folder)
-    try:
-        approved = node.approved_bundle(site)
-        node.install(site, approved)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    _say(f"node         {site.name} → {node.Coordinator.read(site).address}; Ctrl-C stops it")
-    with node.running(site, port=port) as alive:
-        while True:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(node.alone(site))
+            approved = node.approved_bundle(site)
+            node.install(site, approved)
+            address = node.Coordinator.read(site).address
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        _say(f"node         {site.name} → {address}; Ctrl-C stops it")
+        alive = held.enter_context(node.running(site, port=port))
+        while approval.given(site):
             time.sleep(RESTART_SECONDS)
             if ended := alive.restart_dead():
                 _say(f"node         a process ended ({ended}) and was started again; see {folder / 'node'}", err=True)
+    _say("node         stopped: no approval is left", err=True)
+    return Exit.REFUSED
+
+
+def withdraw(folder: Path, runs: Sequence[str]) -> int:
+    """Take the approvals of `runs` back; raises `UsageError` where there is none of that name."""
+    from client import approval
+    from client.site import Site
+    from conf.compose import UsageError
+
+    site = Site(folder)
+    known = approval.given(site)
+    if unknown := [run for run in runs if run not in known]:
+        raise UsageError(f"no approval of {unknown[0]!r}; there are {', '.join(known) or 'none'}")
+    for run in runs:
+        approval.withdraw(site, run)
+        _say(f"withdrawn    {run}; nothing of it is answered any more, what was charged stays charged")
+    return Exit.PASS
+
+
+def leave(folder: Path) -> int:
+    """Take every approval back, wait for the node to stop, forget the coordinator; the account stays.
+
+    Raises:
+        UsageError: the node runs on; it is to be stopped first.
+    """
+    from client import approval, node
+    from client.site import Site
+    from conf.compose import UsageError
+
+    site = Site(folder)
+    withdraw(folder, approval.given(site))
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while True:
+        try:
+            node.leave(site)
+            break
+        except node.NotReady as error:
+            if time.monotonic() > deadline:
+                raise UsageError(str(error)) from error
+            time.sleep(1)
+    (folder / NODE_KEY).unlink(missing_ok=True)
+    _say(
+        f"left         {folder} has no coordinator and no node key; account, log and the site's keys stay",
+        "tell         the coordinator, who takes the name out of its folder sites/",
+    )
+    return Exit.PASS
 
 
 def check(folder: Path, *, as_json: bool) -> int:

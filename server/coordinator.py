@@ -24,7 +24,23 @@ from learning.proposal import Proposal
 from server import pki
 from server.campaign import NAME, Campaign
 
+FLEET_AUTHORITY, FLEET_CERTIFICATE, FLEET_KEY = "certs/fleet-ca.crt", "certs/fleet.pem", "secrets/fleet.key"
 SETTINGS, PROPOSAL, BUNDLE, OUT, LINK = "coordinator.yaml", "proposal.json", "bundle.fab", "out", "link"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified:
+    """Certificate files in PEM.
+
+    Attributes:
+        authority: of whoever signed `certificate`; what sites trust.
+        certificate: of the server, followed by those between it and the authority.
+        key: of the server.
+    """
+
+    authority: Path
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +60,23 @@ class Coordinator:
     listen: str
 
     @staticmethod
-    def create(folder: Path, *, name: str, address: str, listen: str = "") -> "Coordinator":
+    def create(
+        folder: Path, *, name: str, address: str, listen: str = "", own: Certified | None = None
+    ) -> "Coordinator":
         """Make a new folder with an authority, a server certificate and fresh secrets.
 
+        Sites are shown the certificate in `own` where there is one; the authority made here then serves loopback alone.
+
         Raises:
-            ValueError: if there is one already, or the address is not host:port.
+            ValueError: if there is one already, the address is not host:port, or sites would refuse `own`.
         """
         if (folder / SETTINGS).exists():
             raise ValueError(f"{folder / SETTINGS} exists: keys are not made anew")
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise ValueError(f"address={address!r} must be HOST:PORT")
+        if own is not None:
+            pki.check(own.authority, own.certificate, own.key, host)
         for new in (folder, folder / "secrets", folder / "certs", folder / "sites", folder / LINK):
             new.mkdir(parents=True, exist_ok=True, mode=0o700)
         authority_key, authority = pki.authority(name)
@@ -64,6 +86,10 @@ class Coordinator:
         durable.write(folder / "secrets" / "superexec.secret", secrets.token_hex(32).encode())
         durable.write(folder / "certs" / "ca.crt", authority)
         durable.write(folder / "certs" / "server.pem", server)
+        if own is not None:
+            durable.write(folder / FLEET_KEY, own.key.read_bytes())
+            durable.write(folder / FLEET_CERTIFICATE, own.certificate.read_bytes())
+            durable.write(folder / FLEET_AUTHORITY, own.authority.read_bytes())
         if not (folder / "secrets" / "signing.pem").exists():
             SigningKey.create().write(folder / "secrets" / "signing.pem")
         settings = {"name": name, "address": address, "listen": listen or f"0.0.0.0:{port}"}
@@ -85,9 +111,18 @@ class Coordinator:
         return SigningKey.read(self.folder / "secrets" / "signing.pem")
 
     @property
+    def shown(self) -> Certified:
+        """The files behind what sites see: those of an authority that was there before, or those made here."""
+        own = (FLEET_AUTHORITY, FLEET_CERTIFICATE, FLEET_KEY)
+        made = ("certs/ca.crt", "certs/server.pem", "secrets/server.key")
+        authority, certificate, key = own if (self.folder / FLEET_AUTHORITY).exists() else made
+        folder = self.folder.resolve()
+        return Certified(authority=folder / authority, certificate=folder / certificate, key=folder / key)
+
+    @property
     def invitation(self) -> dict[str, str]:
         """What a hospital needs in order to join, nothing of it secret."""
-        authority = (self.folder / "certs" / "ca.crt").read_text(encoding="ascii")
+        authority = self.shown.authority.read_text(encoding="ascii")
         return {"address": self.address, "public_key": self.key.public.hex(), "authority": authority}
 
     @property

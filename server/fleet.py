@@ -120,10 +120,11 @@ def link(coordinator: Coordinator) -> Iterator[Link]:
         "FLWR_HOME": str(home.resolve()), "PATH": programs(), "NO_COLOR": "1",
         "PERICARD_CAMPAIGN": str((root / "campaign.json").resolve()),
     }  # fmt: skip
-    secret = str(keys / "superexec.secret")
+    secret, shown = str(keys / "superexec.secret"), coordinator.shown
     tls = ["--ssl-ca-certfile", certs / "ca.crt", "--ssl-certfile", certs / "server.pem"]
     served = [
-        sys.executable, "-m", "server.link", "--fleet", coordinator.listen, "--host", "127.0.0.1", "--port", str(inner),
+        sys.executable, "-m", "server.link", coordinator.listen, str(shown.certificate), str(shown.key),
+        "--host", "127.0.0.1", "--port", str(inner),
         "--database", str((root / "state.db").resolve()), "--enable-supernode-auth", *map(str, tls),
         "--ssl-keyfile", str(keys / "server.key"), "--isolation", "process", "--superexec-auth-secret-file", secret,
         "--disable-runtime-dependency-installation",

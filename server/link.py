@@ -5,7 +5,8 @@ run, which is code on every site, or take the coordinator's own task and see eve
 application listens on loopback only, and what faces the sites is `FleetOnly`: TLS, and no path but `/v1/fleet/`, whose
 callers Flower knows by their registered keys.
 
-Run as a program by `server.deployment`: `python -m server.link --fleet HOST:PORT <arguments of flower-superlink>`.
+Run as a program by `server.fleet`: `python -m server.link HOST:PORT CERTIFICATE KEY <arguments of flower-superlink>`,
+where certificate and key are those that sites see.
 """
 
 import asyncio
@@ -51,20 +52,23 @@ def main(arguments: list[str]) -> None:
     from flwr.superlink.cli.flower_superlink import SuperLinkLifespan, _parse_superlink_lifespan_config
     from flwr.superlink.main import create_app
 
-    if len(arguments) < 2 or arguments[0] != "--fleet":
-        raise SystemExit("usage: python -m server.link --fleet HOST:PORT <arguments of flower-superlink>")
-    host, _, port = arguments[1].rpartition(":")
-    sys.argv = ["flower-superlink", *arguments[2:]]
+    if len(arguments) < 3 or any(a.startswith("--") for a in arguments[:3]):
+        raise SystemExit("usage: python -m server.link HOST:PORT CERTIFICATE KEY <arguments of flower-superlink>")
+    host, _, port = arguments[0].rpartition(":")
+    sys.argv = ["flower-superlink", *arguments[3:]]
     config = _parse_superlink_lifespan_config()
     if config.host not in {"127.0.0.1", "::1"} or not config.enable_supernode_auth:
         raise SystemExit("the whole SuperLink listens on loopback only, and its nodes must be authenticated")
     app = create_app(config, SuperLinkLifespan)
-    common: dict[str, Any] = {
-        "ssl_certfile": config.ssl_certfile, "ssl_keyfile": config.ssl_keyfile, "access_log": False,
-        "log_level": "warning", "timeout_graceful_shutdown": GRACE_SECONDS,
-    }  # fmt: skip
-    inner = uvicorn.Config(app, host=config.host, port=config.port, **common)
-    outer = uvicorn.Config(FleetOnly(app), host=host, port=int(port), lifespan="off", server_header=False, **common)
+    common: dict[str, Any] = {"access_log": False, "log_level": "warning", "timeout_graceful_shutdown": GRACE_SECONDS}
+    inner = uvicorn.Config(
+        app, host=config.host, port=config.port, ssl_certfile=config.ssl_certfile, ssl_keyfile=config.ssl_keyfile,
+        **common,
+    )  # fmt: skip
+    outer = uvicorn.Config(
+        FleetOnly(app), host=host.strip("[]"), port=int(port), ssl_certfile=arguments[1], ssl_keyfile=arguments[2],
+        lifespan="off", server_header=False, **common,
+    )  # fmt: skip
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager

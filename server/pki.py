@@ -4,9 +4,12 @@ A hospital trusts the authority's certificate, which it gets out of band; the au
 certificate and nothing else, and never leaves the coordinator. Who has an authority already gives its files instead.
 """
 
+import contextlib
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +27,7 @@ def authority(name: str) -> tuple[bytes, bytes]:
         _built(issuer, issuer, key.public_key(), AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA384())
     )
     return _pem(key), built.public_bytes(serialization.Encoding.PEM)
@@ -47,9 +51,45 @@ def server(authority_key: bytes, authority_certificate: bytes, addresses: Sequen
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_issued_by(issuer), critical=False)  # strict clients refuse a certificate without it
         .sign(signer, hashes.SHA384())  # type: ignore[arg-type]
     )
     return _pem(key), built.public_bytes(serialization.Encoding.PEM)
+
+
+def check(authority: Path, certificate: Path, key: Path, host: str) -> None:
+    """Greet `host` in memory as a hospital will, with files of an authority that was there before.
+
+    Raises:
+        ValueError: if a file is not what it must be, the key is another, or `host` is not named by the certificate.
+    """
+    try:
+        site, coordinator = ssl.create_default_context(cafile=authority), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    except ssl.SSLError as error:
+        raise ValueError(f"{authority} holds no certificate in PEM") from error
+    try:
+        coordinator.load_cert_chain(certificate, key, password=lambda: "")
+    except ssl.SSLError as error:
+        raise ValueError(f"{certificate} and {key} are no certificate and its key, in PEM and not encrypted") from error
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = site.wrap_bio(down, up, server_hostname=host.strip("[]"))
+    answering = coordinator.wrap_bio(up, down, server_side=True)
+    try:
+        for _ in range(4):  # a greeting takes two turns
+            for side in (asking, answering):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", "") or error.reason
+        raise ValueError(
+            f"a site that trusts {authority} and dials {host} would refuse {certificate}: {why}"
+        ) from error
+
+
+def _issued_by(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def _built(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:

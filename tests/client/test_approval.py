@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from client import approval
+from client import admission, approval
 from client.admission import own_code
 from client.site import Site
 from evaluation import proposal as envelope
 from evaluation.envelope import Envelope, seal
 from evaluation.trust import SigningKey
-from learning.messages import Code
+from learning.messages import Code, Refusal
 from learning.proposal import Approval, Proposal
 from tests.hospitals import PLAN, Wire, campaign, hospital, reserve_request, reserve_stage, train_stage
 
@@ -84,6 +84,15 @@ def test_an_approval_that_was_taken_back_is_gone(site: Site, tmp_path: Path) -> 
     assert approval.withdraw(site, "run-1")
     assert not approval.withdraw(site, "run-1")
     assert answer(site, asked(proposal(tmp_path))) is Code.REFUSED_POLICY
+
+
+def test_a_run_that_was_admitted_is_over_once_its_approval_was_taken_back(site: Site, tmp_path: Path) -> None:
+    approval.approve(site, proposal(tmp_path))
+    assert answer(site, asked(proposal(tmp_path))).epsilon > 0
+    admission.admitted(site, "run-1")
+    approval.withdraw(site, "run-1")
+    with pytest.raises(Refusal, match="taken back"):
+        admission.admitted(site, "run-1")
 
 
 def test_an_approval_signed_by_another_key_is_none(site: Site, tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def test_a_site_joins_one_coordinator_and_keeps_its_node_key(tmp_path: Path) -> 
     assert first.startswith("ecdsa-sha2-nistp384 ")
     assert (site.folder / "node" / node.KEY).stat().st_mode & 0o077 == 0
     with pytest.raises(ValueError, match="joined another"):
-        node.join(site, {**invitation, "address": "b:1"})
+        node.join(site, {**invitation, "public_key": "cd" * 32})
+    assert node.join(site, {**invitation, "address": "b:1"}) == first  # the same coordinator has moved
+    assert node.Coordinator.read(site).address == "b:1"
     with pytest.raises(ValueError, match="not an invitation"):
         node.join(site, {"address": "a:1"})
 
@@ -109,3 +111,15 @@ def test_a_site_joins_one_coordinator_and_keeps_its_node_key(tmp_path: Path) -> 
 def test_a_node_is_not_started_where_nothing_was_approved(tmp_path: Path) -> None:
     with pytest.raises(node.NotReady, match="approved nothing"):
         node.approved_bundle(hospital(tmp_path, approval=True))
+
+
+def test_a_site_that_left_keeps_its_account_and_joins_with_another_key(tmp_path: Path) -> None:
+    site = hospital(tmp_path)
+    invitation = {"address": "a:1", "public_key": "ab" * 32, "authority": "x"}
+    first = node.join(site, invitation)
+    with node.alone(site), pytest.raises(node.NotReady, match="running already"):
+        node.leave(site)
+    node.leave(site)
+    assert not (site.folder / "node" / node.KEY).exists()
+    assert (site.folder / "secrets" / "signing.pem").exists()
+    assert node.join(site, {**invitation, "public_key": "cd" * 32}) != first

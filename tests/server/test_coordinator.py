@@ -1,14 +1,16 @@
 """A coordinator's folder: made once, admits each key once, proposes one campaign, and signs it."""
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from client import node
 from client.site import Site
+from server import pki
 from server.campaign import Campaign
-from server.coordinator import Coordinator
+from server.coordinator import Certified, Coordinator
 from tests.hospitals import campaign, hospital
 
 
@@ -52,6 +54,43 @@ def test_a_key_is_admitted_under_one_name(made: Coordinator, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="no public key"):
         made.admit("borealis", "hello")
     assert list(made.sites) == ["aurora"]
+
+
+def own(tmp_path: Path, name: str, addresses: list[str]) -> Certified:
+    """Write the files of an authority that a hospital had before."""
+    folder = tmp_path / name
+    folder.mkdir()
+    key, authority = pki.authority(name)
+    server_key, server = pki.server(key, authority, addresses)
+    files = Certified(authority=folder / "ca.pem", certificate=folder / "server.pem", key=folder / "server.key")
+    for path, raw in ((files.authority, authority), (files.certificate, server), (files.key, server_key)):
+        path.write_bytes(raw)
+    return files
+
+
+def test_sites_are_shown_the_certificate_of_an_authority_that_was_there_before(tmp_path: Path) -> None:
+    files = own(tmp_path, "ministry", ["link.example"])
+    made = Coordinator.create(tmp_path / "c", name="test", address="link.example:443", own=files)
+    assert made.invitation["authority"] == files.authority.read_text()
+    assert made.shown.certificate.read_bytes() == files.certificate.read_bytes()
+    assert stat.S_IMODE(made.shown.key.stat().st_mode) & 0o077 == 0
+    assert (made.folder / "certs" / "server.pem").read_bytes() != files.certificate.read_bytes()  # of loopback
+
+
+def test_certificates_that_sites_would_refuse_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    ours, theirs = (own(tmp_path, name, ["link.example"]) for name in ("ours", "theirs"))
+    empty = tmp_path / "empty.pem"
+    empty.write_text("hello")
+    for wrong, words in (
+        (replace(ours, authority=theirs.authority), "would refuse"),
+        (replace(ours, key=theirs.key), "no certificate and its key"),
+        (replace(ours, authority=empty), "holds no certificate"),
+        (replace(ours, certificate=empty), "no certificate and its key"),
+        (own(tmp_path, "other", ["other.example"]), "would refuse"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Coordinator.create(tmp_path / "c", name="test", address="link.example:443", own=wrong)
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What faces the sites is the fleet interface and nothing else; keys and certificates are what they must be."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
@@ -73,6 +74,23 @@ def test_a_server_certificate_is_trusted_for_its_addresses_alone(tmp_path: Path)
     read.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
     assert read.not_valid_before_utc < datetime.now(UTC) < read.not_valid_after_utc
     assert not read.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+def test_a_client_that_holds_to_the_letter_of_the_standard_trusts_a_server_certificate(tmp_path: Path) -> None:
+    key, authority = pki.authority("test")
+    server_key, server = pki.server(key, authority, ["link.example"])
+    (tmp_path / "server.pem").write_bytes(server + server_key)
+    asking = ssl.create_default_context(cadata=authority.decode())
+    asking.verify_flags |= ssl.VERIFY_X509_STRICT
+    answering = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    answering.load_cert_chain(tmp_path / "server.pem")
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = asking.wrap_bio(down, up, server_hostname="link.example"), answering.wrap_bio(up, down, server_side=True)
+    for _ in range(4):
+        for side in sides:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    assert sides[0].version() == "TLSv1.3"
 
 
 def test_a_certificate_of_another_authority_is_not_trusted() -> None:
