@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -51,7 +52,7 @@ def look(folder: Path) -> Iterator[Check]:
         ("account", _account, "pericard site ledger --verify says which event is not as it was written"),
         ("code", _code, "install one version of pericard, in one folder"),
         ("coordinator", _coordinator, "join a coordinator: pericard site init --invitation"),
-        ("way", _way, "ask the network people to let this machine reach that address, and only that"),
+        ("way", _way, "ask the coordinator whether it runs, and the network people to let this machine reach it"),
         ("approval", _approval, "pericard site approve FOLDER proposal.json"),
     ):
         yield _made(what, body, site, remedy)
@@ -123,11 +124,35 @@ def _way(site: Any) -> str:
     """Greet the coordinator over TLS and compare clocks by the date that its server states."""
     from client.node import AUTHORITY, FOLDER, Coordinator
 
-    host, _, port = Coordinator.read(site).address.rpartition(":")
+    address = Coordinator.read(site).address
+    host, _, port = address.rpartition(":")
     context = ssl.create_default_context(cafile=str(site.folder / FOLDER / AUTHORITY))
+    with _told_apart(address):
+        return _greeted(host.strip("[]"), int(port), context)
+
+
+@contextmanager
+def _told_apart(address: str) -> Iterator[None]:
+    """Say in words of ours why `address` was not reached; raises `ValueError`."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise ValueError(
+            f"the certificate at {address} is not one that the authority of the invitation signed for it: "
+            f"{error.verify_message}"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise ValueError(f"nobody listens at {address}: the coordinator may not be running now") from error
+    except socket.gaierror as error:
+        raise ValueError(f"this machine knows no address of {address}") from error
+    except TimeoutError as error:
+        raise ValueError(f"{address} does not answer: a firewall on the way may drop what is sent") from error
+
+
+def _greeted(host: str, port: int, context: ssl.SSLContext) -> str:
     with (
-        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname=host.strip("[]")) as secured,
+        socket.create_connection((host, port), timeout=SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
     ):
         certificate = secured.getpeercert() or {}
         secured.sendall(f"GET /v1/control/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())

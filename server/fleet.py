@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.provenance import code_digest
 from evaluation.reviewed import OFFLINE, programs, write_bundle
 from learning import durable
 from server.campaign import Campaign, ended_in
-from server.coordinator import LINK, OUT, Coordinator
+from server.coordinator import LINK, OUT, PROPOSAL, Coordinator
 from server.failure import FILE, read_failure
 from server.progress import Follower, Progress
 from server.rounds import QuorumLost
@@ -89,13 +91,15 @@ class Link:
 
     def submit(self) -> str:
         """Start the campaign of the proposal; returns the id of Flower's run."""
-        coordinator = self.coordinator
-        campaign = {**coordinator.proposal.campaign, "out": str(_out(coordinator))}
+        coordinator, proposal = self.coordinator, self.coordinator.proposal
+        if proposal.code_digest != code_digest():
+            raise ValueError(f"{coordinator.folder / PROPOSAL} is of other code than is installed: propose again")
+        campaign = {**proposal.campaign, "out": str(_out(coordinator))}
         durable.write(coordinator.folder / LINK / "campaign.json", json.dumps(campaign).encode())
-        app = coordinator.folder / LINK / "app"
-        if not app.exists():
-            (app / "pericard").mkdir(parents=True)
-            write_bundle(app / "pericard")
+        app = (coordinator.folder / LINK / "app").resolve()
+        shutil.rmtree(app, ignore_errors=True)  # of an earlier proposal, or half written
+        (app / "pericard").mkdir(parents=True)
+        write_bundle(app / "pericard")
         return str(self.flwr("run", str(app / "pericard"), CONNECTION)["run-id"])
 
 

@@ -71,6 +71,15 @@ def test_a_coordinator_that_shows_sites_its_control_interface_is_not_joined(tmp_
         assert "more than its fleet interface" in found(site)["way"].words
 
 
+@pytest.mark.parametrize(("address", "words"), [("127.0.0.1:1", "may not be running"), ("no.invalid:1", "no address")])
+def test_a_coordinator_that_is_not_there_is_told_from_one_that_is_not_known(
+    tmp_path: Path, address: str, words: str
+) -> None:
+    site = hospital(tmp_path)
+    node.join(site, {"address": address, "public_key": "ab" * 32, "authority": pki.authority("test")[1].decode()})
+    assert words in found(site)["way"].words
+
+
 def test_clocks_that_differ_are_noticed(tmp_path: Path) -> None:
     site = hospital(tmp_path)
     with coordinator(tmp_path, b"HTTP/1.1 404 X\r\nDate: Tue, 01 Jan 2030 00:00:00 GMT\r\n\r\n") as invitation:
