@@ -9,7 +9,6 @@ Errors: `NotReady`, a `ValueError` that says what is missing.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from client import approval
 from client.site import Site
+from evaluation import orphans
 from evaluation.reviewed import OFFLINE, build_bundle, install_bundle, programs, unlock
 from learning import durable
 
@@ -104,17 +104,15 @@ def leave(site: Site) -> None:
 
 @contextlib.contextmanager
 def alone(site: Site) -> Iterator[None]:
-    """Hold the node of this site; raises `NotReady` where another process of this machine does."""
-    (site.folder / FOLDER).mkdir(exist_ok=True, mode=0o700)
-    handle = os.open(site.folder / FOLDER / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
+    """Hold the node of this site, and end what a killed one left; raises `NotReady` where another process holds it."""
+    folder = site.folder / FOLDER
+    folder.mkdir(exist_ok=True, mode=0o700)
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            held.enter_context(orphans.alone(folder, folder / "home"))
+        except orphans.InUse as error:
             raise NotReady(f"the node of {site.folder} is running already") from error
         yield
-    finally:
-        os.close(handle)
 
 
 def public_key(site: Site) -> str:

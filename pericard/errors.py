@@ -38,6 +38,7 @@ class Exit(IntEnum):
 
 CODES: Mapping[str, Exit] = {
     "conf.compose.UsageError": Exit.USAGE,
+    "evaluation.orphans.InUse": Exit.USAGE,
     "privacy.events.LedgerRefusal": Exit.REFUSED,
     "privacy.events.LedgerUnwritable": Exit.REFUSED,
     "learning.messages.Refusal": Exit.REFUSED,

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.orphans import alone
 from evaluation.provenance import code_digest
 from evaluation.reviewed import OFFLINE, programs, write_bundle
 from learning import durable
@@ -105,20 +106,22 @@ class Link:
 
 @contextlib.contextmanager
 def link(coordinator: Coordinator) -> Iterator[Link]:
-    """Start the SuperLink and its SuperExec, and end them on the way out; raises `SimulationFailed` if it does not."""
+    """Start the SuperLink and its SuperExec, and end them on the way out; also those of a coordinator that was killed.
+
+    Raises:
+        SimulationFailed: if the SuperLink does not start.
+        InUse: if another process runs this coordinator.
+    """
     root = coordinator.folder / LINK
     home, empty = root / "home", root / "empty"
     for folder in (home, empty):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (inner,) = free_ports(1)
     certs, keys = coordinator.folder.resolve() / "certs", coordinator.folder.resolve() / "secrets"
-    durable.write(
-        home / "config.toml",
-        (
-            f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
-            f'address = "127.0.0.1:{inner}"\nroot-certificates = "{certs / "ca.crt"}"\n'
-        ).encode(),
-    )
+    told = (
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "127.0.0.1:{inner}"\nroot-certificates = "{certs / "ca.crt"}"\n'
+    ).encode()
     env = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")} | OFFLINE
     env |= {
         "FLWR_HOME": str(home.resolve()), "PATH": programs(), "NO_COLOR": "1",
@@ -139,14 +142,16 @@ def link(coordinator: Coordinator) -> Iterator[Link]:
     ]  # fmt: skip
     processes: list[subprocess.Popen[bytes]] = []
     found = Link(coordinator=coordinator, env=env, processes=processes)
-    try:
-        processes.append(_started(served, root / "superlink.log", empty, env))
-        _wait(processes[0], inner, certs / "ca.crt", root / "superlink.log")
-        processes.append(_started(runner, root / "superexec.log", empty, env))
-        yield found
-    finally:
-        for process in reversed(processes):
-            end(process)
+    with alone(root, home):
+        durable.write(home / "config.toml", told)
+        try:
+            processes.append(_started(served, root / "superlink.log", empty, env))
+            _wait(processes[0], inner, certs / "ca.crt", root / "superlink.log")
+            processes.append(_started(runner, root / "superexec.log", empty, env))
+            yield found
+        finally:
+            for process in reversed(processes):
+                end(process)
 
 
 def _started(command: Sequence[str], log: Path, folder: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":
