@@ -10,6 +10,7 @@ policies `audit` and `default`. What must come out is fixed beforehand:
 - 4 % copied: the independent release in which pictures of 4 % of the members stand. Disclosure fails it, while
   NNDR, DCR and the area under the curve stay where the independent releases have them.
 - all copied: the members' own pictures. Disclosure fails it.
+- large: the first and the fourth once more, with more people released, so that the copies are 1 % of the pictures.
 
 python -m benchmarks.acceptance [--write] [--seeds N] [--kept FILE]
 """
@@ -53,8 +54,11 @@ STEPS, PLAIN_STEPS = 5, 20
 USUAL = ("NNDR", "DCR", "AUC")
 PRIVACY, DP, UTILITY = ("disclosure", "mia.auc", "mia.tpr1", "risk"), ("dp.eps", "dp.covered"), "utility.segmentation"
 INDEPENDENT, PRIVATE, PLAIN, FEW, ALL = "independent", "private, ε = 8", "plain", "4 % copied", "all copied"
-GENERATORS = (INDEPENDENT, PRIVATE, PLAIN, FEW, ALL)
 SOME = Classes(released=("A4C",))
+LARGE = 600  # people of two further releases, in which the same copies are 1 % of the pictures, as in the plan's toy
+FEW_LARGE, INDEPENDENT_LARGE = "4 % copied, large", "independent, large"
+NULL = {FEW: INDEPENDENT, FEW_LARGE: INDEPENDENT_LARGE}
+GENERATORS = (INDEPENDENT, PRIVATE, PLAIN, FEW, ALL, INDEPENDENT_LARGE, FEW_LARGE)
 
 
 def policy() -> Policy:
@@ -91,14 +95,17 @@ class Hospital:
         rng = np.random.default_rng([self.seed, 2])
         if name == INDEPENDENT:
             return self.asked
+        if name == INDEPENDENT_LARGE:
+            return _named(conditions(SOME, LARGE, seed=5_000 + self.seed, size=64, pictures=True))
         if name == ALL:
             return _named(self.members)
-        if name == FEW:
+        if name in NULL:
+            clean = self.release(NULL[name])
             who = rng.choice(PEOPLE, PEOPLE // 25, replace=False)
             rows = [int(rng.choice(np.flatnonzero(self.members.subject == i))) for i in who]
-            pixels = self.asked.pixels.copy()
+            pixels = clean.pixels.copy()
             pixels[rng.choice(len(pixels), len(rows), replace=False)] = self.members.pixels[rows]
-            return replace(self.asked, pixels=pixels)
+            return replace(clean, pixels=pixels)
         generator = self.generator
         arrays.load(generator.module, self.prior)
         if name == PRIVATE:
@@ -126,7 +133,7 @@ class Hospital:
             yield self.utility(self.asked)
         if name == PRIVATE:
             yield exact("dp.eps", epsilon([self.plan], DELTA))
-        yield exact("dp.covered", float(name in (INDEPENDENT, PRIVATE)))
+        yield exact("dp.covered", float(name in (INDEPENDENT, INDEPENDENT_LARGE, PRIVATE)))
 
 
 def examined(hospital: Hospital, name: str) -> dict[str, Any]:
@@ -153,6 +160,8 @@ def as_expected(name: str, found: Mapping[str, Any]) -> bool:
     unconvicted = all(rules[r] != Verdict.FAIL for r in PRIVACY)
     if name == INDEPENDENT:
         return unconvicted and rules[UTILITY] == Verdict.FAIL
+    if name == INDEPENDENT_LARGE:
+        return unconvicted
     if name == PRIVATE:
         return unconvicted and all(rules[r] == Verdict.PASS for r in DP)
     if name == PLAIN:
@@ -175,20 +184,20 @@ def report(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     parts = [" ".join(__doc__.split("\n\n")[1].split())]
     parts += [
         f"{PEOPLE} members, {PEOPLE} controls, {REFERENCE} reference people, one picture each, {RELEASED} "
-        f"people with two released; {n} seeds. Counts are "
+        f"people with two released ({LARGE} in the large ones); {n} seeds. Counts are "
         "PASS / INCONCLUSIVE / FAIL, decided in the FORMAL lane.",
         results.table(head, outcome),
     ]
     utility = [f["rules"][UTILITY] for f in rows[INDEPENDENT]]
     parts += [f"Utility of the independent release: {_counted(utility)}; {rows[INDEPENDENT][0]['reasons'][UTILITY]}."]
     parts += ["Mean ± standard deviation over seeds:", _usual(rows)]
-    inside = {measure: _inside(rows, measure) for measure in USUAL}
-    told = ", ".join(f"{measure} in {hits} of {n}" for measure, hits in inside.items())
-    seen = sum(f["rules"]["disclosure"] == Verdict.FAIL for f in rows[FEW])
-    parts += [
-        f"Of the releases with 4 % copied, disclosure fails {seen} of {n}; within 1.96 standard deviations of the "
-        f"independent releases' mean lie {told}."
-    ]
+    for name, null in NULL.items():
+        told = ", ".join(f"{measure} in {_inside(rows, name, measure)} of {n}" for measure in USUAL)
+        seen = sum(f["rules"]["disclosure"] == Verdict.FAIL for f in rows[name])
+        parts += [
+            f"Of the releases {name!r}, disclosure fails {seen} of {n}; within 1.96 standard deviations of the mean of "
+            f"{null!r} lie {told}."
+        ]
     return "\n\n".join(parts)
 
 
@@ -198,9 +207,9 @@ def _aim(hit: int, n: int) -> str:
     return "reached" if hit >= ENOUGH else "missed"
 
 
-def _inside(rows: Mapping[str, Sequence[Mapping[str, Any]]], measure: str) -> int:
-    null = np.array([f[measure] for f in rows[INDEPENDENT]])
-    away = np.abs(np.array([f[measure] for f in rows[FEW]]) - null.mean())
+def _inside(rows: Mapping[str, Sequence[Mapping[str, Any]]], name: str, measure: str) -> int:
+    null = np.array([f[measure] for f in rows[NULL[name]]])
+    away = np.abs(np.array([f[measure] for f in rows[name]]) - null.mean())
     return int((away <= 1.96 * null.std(ddof=1)).sum())
 
 
