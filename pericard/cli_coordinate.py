@@ -41,6 +41,20 @@ def coordinate_init(
     return until_stopped(lambda: command.init(folder, name=name, address=address, listen=listen, own=own))
 
 
+@coordinate_app.command("renew")
+def coordinate_renew(
+    folder: Begun,
+    server_certificate: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Where your own authority signs it.", exists=True)
+    ] = None,
+    server_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Of that certificate.", exists=True)] = None,
+) -> int:
+    """Make the certificate that hospitals see anew, before it ends; they trust its authority and need do nothing."""
+    from pericard import coordinate as command
+
+    return until_stopped(lambda: command.renew(folder, certificate=server_certificate, key=server_key))
+
+
 @coordinate_app.command("admit")
 def coordinate_admit(
     folder: Begun,

@@ -45,6 +45,19 @@ def init(
     return Exit.PASS
 
 
+def renew(folder: Path, *, certificate: Path | None, key: Path | None) -> int:
+    """Make the certificate that hospitals see anew; they trust the authority and need nothing; raises `UsageError`."""
+    from conf.compose import UsageError
+    from server.coordinator import Coordinator
+
+    try:
+        Coordinator.open(folder).renew(certificate=certificate, key=key)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _say("renewed      it is shown from the next start on; hospitals trust the authority and need do nothing")
+    return Exit.PASS
+
+
 def admit(folder: Path, name: str, key: Path) -> int:
     """Let the node with the public key in the file `key` connect as `name`; raises `UsageError`."""
     from conf.compose import UsageError

@@ -245,4 +245,6 @@ def _table(found: Sequence[Any]) -> Iterator[str]:
 
 
 def _say(*lines: str, err: bool = False) -> None:
-    (sys.stderr if err else sys.stdout).write("\n".join(lines) + "\n")
+    stream = sys.stderr if err else sys.stdout
+    stream.write("\n".join(lines) + "\n")
+    stream.flush()  # a service manager reads along

@@ -110,6 +110,29 @@ class Coordinator:
         """The key that signs proposals and certificates."""
         return SigningKey.read(self.folder / "secrets" / "signing.pem")
 
+    def renew(self, *, certificate: Path | None = None, key: Path | None = None) -> None:
+        """Make the server certificate anew, of the same authority; `certificate` and `key` are of one not made here.
+
+        Raises:
+            ValueError: if one is needed and not given, or the other way round, or sites would refuse it.
+        """
+        host = self.address.rpartition(":")[0].strip("[]")
+        foreign = (self.folder / FLEET_AUTHORITY).exists()
+        if {certificate is not None, key is not None} != {foreign}:
+            raise ValueError(
+                "--server-certificate and --server-key are given where `init` was given them, and only there"
+            )
+        if certificate is not None and key is not None:
+            pki.check(self.shown.authority, certificate, key, host)
+            durable.write(self.folder / FLEET_KEY, key.read_bytes())
+            durable.write(self.folder / FLEET_CERTIFICATE, certificate.read_bytes())
+        authority_key, authority = self.folder / "secrets" / "ca.key", self.folder / "certs" / "ca.crt"
+        server_key, server = pki.server(
+            authority_key.read_bytes(), authority.read_bytes(), [host, "127.0.0.1", "localhost"]
+        )
+        durable.write(self.folder / "secrets" / "server.key", server_key)
+        durable.write(self.folder / "certs" / "server.pem", server)
+
     @property
     def shown(self) -> Certified:
         """The files behind what sites see: those of an authority that was there before, or those made here."""

@@ -93,6 +93,28 @@ def test_certificates_that_sites_would_refuse_are_refused_before_anything_is_mad
     assert not (tmp_path / "c").exists()
 
 
+def test_a_certificate_is_renewed_for_those_who_trust_its_authority(made: Coordinator, tmp_path: Path) -> None:
+    before, invitation = made.shown.certificate.read_bytes(), made.invitation
+    made.renew()
+    assert made.shown.certificate.read_bytes() != before
+    assert made.invitation == invitation
+    pki.check(made.shown.authority, made.shown.certificate, made.shown.key, "127.0.0.1")
+    files = own(tmp_path, "ministry", ["127.0.0.1"])
+    with pytest.raises(ValueError, match="only there"):
+        made.renew(certificate=files.certificate, key=files.key)
+
+
+def test_a_certificate_of_an_authority_that_was_there_before_is_renewed_by_its_files(tmp_path: Path) -> None:
+    files, strange = own(tmp_path, "ministry", ["link.example"]), own(tmp_path, "strange", ["link.example"])
+    made = Coordinator.create(tmp_path / "c", name="test", address="link.example:443", own=files)
+    with pytest.raises(ValueError, match="only there"):
+        made.renew()
+    with pytest.raises(ValueError, match="would refuse"):
+        made.renew(certificate=strange.certificate, key=strange.key)
+    made.renew(certificate=files.certificate, key=files.key)
+    assert made.shown.certificate.read_bytes() == files.certificate.read_bytes()
+
+
 @pytest.mark.slow
 def test_a_proposal_is_signed_and_names_the_bundle_that_a_site_makes_itself(made: Coordinator, tmp_path: Path) -> None:
     from evaluation.reviewed import build_bundle, unlock
