@@ -15,6 +15,14 @@ def write(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def append(path: Path, line: str) -> None:
+    """Append a line, for a log that may lose its end; a line that was torn there spoils itself and not this one."""
+    with path.open("a+b") as file:
+        if file.seek(0, os.SEEK_END) and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            file.write(b"\n")
+        file.write(f"{line}\n".encode())
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY)

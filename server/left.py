@@ -14,6 +14,7 @@ from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from evaluation.predicate import Left
+from learning import durable
 from learning.schema import canonical
 
 FILE = "left.jsonl"
@@ -41,8 +42,7 @@ def note(site: str, kind: str, request: object, reply: Message) -> None:
     votes = "votes" in getattr(request, "rule", {})
     charged = votes or getattr(request, "plan", None) is not None or bool(getattr(request, "formal", False))
     size = sum(len(part.deflate()) for part in get_all_nested_objects(reply).values())
-    with path.open("a", encoding="utf-8") as file:
-        file.write(canonical({"site": site, "kind": kind, "bytes": size, "charged": charged}) + "\n")
+    durable.append(path, canonical({"site": site, "kind": kind, "bytes": size, "charged": charged}))
 
 
 def section(folder: Path) -> tuple[Left, ...]:

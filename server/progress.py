@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from learning import durable
+
 FILE = "progress.jsonl"
 
 
@@ -28,8 +30,7 @@ class Journal:
 
     def __call__(self, stage: str, fraction: float, words: str) -> None:
         """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, "fraction": round(fraction, 4), "words": words}) + "\n")
+        durable.append(self.path, json.dumps({"stage": stage, "fraction": round(fraction, 4), "words": words}))
         self._also(stage, fraction, words)
 
 
@@ -41,7 +42,7 @@ class Follower:
         self._read = self.path.stat().st_size if self.path.exists() else 0
 
     def __iter__(self) -> Iterator[tuple[str, float, str]]:
-        """Yield the new lines that are whole."""
+        """Yield the new lines that are whole; one that a crash tore is none."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -50,5 +51,8 @@ class Follower:
                 if not line.endswith(b"\n"):
                     return
                 self._read += len(line)
-                entry = json.loads(line)
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
                 yield entry["stage"], entry["fraction"], entry["words"]

@@ -55,6 +55,9 @@ def test_a_line_torn_by_a_crash_is_no_answer(tmp_path: Path) -> None:
     path = tmp_path / left.FILE
     path.write_text(path.read_text() + '{"site":"a"')
     assert [x.messages for x in left.section(tmp_path)] == [1]
+    with left.counted(tmp_path):
+        left.note("a", "train", Request(), reply(1))
+    assert [x.messages for x in left.section(tmp_path)] == [2]
 
 
 def test_what_is_counted_is_what_went_over_the_wire(tmp_path: Path) -> None:
