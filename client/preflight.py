@@ -154,7 +154,7 @@ def _greeted(host: str, port: int, context: ssl.SSLContext) -> str:
         socket.create_connection((host, port), timeout=SECONDS) as plain,
         context.wrap_socket(plain, server_hostname=host) as secured,
     ):
-        certificate = secured.getpeercert() or {}
+        certificate, version = secured.getpeercert() or {}, secured.version()
         secured.sendall(f"GET /v1/control/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         answer = secured.recv(4096).decode("latin-1")
     if not answer.startswith("HTTP/1.1 404"):
@@ -164,8 +164,8 @@ def _greeted(host: str, port: int, context: ssl.SSLContext) -> str:
         raise ValueError(f"the clocks differ by {skew:.0f} s; signatures are refused beyond 300")
     left = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
     if left < SOON_DAYS:
-        return f"reached over {secured.version()}; its certificate ends in {left:.0f} days"
-    return f"reached over {secured.version()}, clocks agree to {skew:.0f} s"
+        return f"reached over {version}; its certificate ends in {left:.0f} days"
+    return f"reached over {version}, clocks agree to {skew:.0f} s"
 
 
 def _date(answer: str) -> float:

@@ -61,7 +61,9 @@ def test_a_coordinator_that_shows_only_its_fleet_is_reached(tmp_path: Path) -> N
     site = hospital(tmp_path)
     with coordinator(tmp_path, b"HTTP/1.1 404 Not Found\r\n\r\n") as invitation:
         node.join(site, invitation)
-        assert found(site)["way"].ok
+        check = found(site)["way"]
+    assert check.ok
+    assert "reached over TLSv1." in check.words
 
 
 def test_a_coordinator_that_shows_sites_its_control_interface_is_not_joined(tmp_path: Path) -> None:
