@@ -45,6 +45,38 @@ def train(message: Message, context: Context) -> Message:
     return _serve(message, context, training.train)
 
 
+@app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Offer keys for one sum."""
+    from client import masking
+
+    return _serve(message, context, masking.offer)
+
+
+@app.query("shares")
+def shares(message: Message, context: Context) -> Message:
+    """Seal shares of the secrets of that sum to the other sites."""
+    from client import masking
+
+    return _serve(message, context, masking.share)
+
+
+@app.train("masked")
+def train_masked(message: Message, context: Context) -> Message:
+    """Train on members, and answer under masks."""
+    from client import masking
+
+    return _serve(message, context, masking.mask)
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Open that sum, once."""
+    from client import masking
+
+    return _serve(message, context, masking.unmask)
+
+
 @app.query("measure")
 def measure(message: Message, context: Context) -> Message:
     """Say where members' hearts lie, in noised moments."""

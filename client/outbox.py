@@ -48,6 +48,10 @@ class Outbox:
             durable.write(path, wire.to_bytes(reply, note=asked))
             return reply
 
+    def answered(self, run: str, key: str) -> bool:
+        """Say whether `key` of `run` has an answer."""
+        return (self.folder / run / f"{key}.safetensors").exists()
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)

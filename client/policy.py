@@ -69,6 +69,36 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecureAggregation:
+    """When this site lets its changes be joined under masks; what that gives and does not give: `learning.masked`.
+
+    Attributes:
+        roster: name → public signing key (base64 of 32 bytes) of every hospital that may be in a sum, this one
+            included, compared by other means than the coordinator's; empty: this site takes part in no such sum.
+        min_sites: fewest hospitals that begin a sum, at least 3.
+        threshold: fewest hospitals that end one, at least 2; never fewer than two thirds of those that began.
+        required: answer no training in clear.
+    """
+
+    roster: Mapping[str, str] = field(default_factory=dict)
+    min_sites: int = 3
+    threshold: int = 2
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("min_sites", 3), ("threshold", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"secure_aggregation: {name}={getattr(self, name)} must be at least {least}")
+        if self.roster:
+            from evaluation.trust import SITE, TrustedKey
+
+            for name, key in self.roster.items():
+                TrustedKey(name=name, role=SITE, public_key=key)
+        if len(set(self.roster.values())) != len(self.roster):
+            raise ValueError("secure_aggregation: roster gives one key two names, so one hospital could count twice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The bounds that a server's proposal must keep. A proposal at least as strict is admitted, any other refused.
 
@@ -94,6 +124,7 @@ class Policy:
         exact_screenings: generators whose candidates may be screened exactly, over the life of this site: whoever
             alters a generator a little has another one.
         approval: admit only runs that this site's people approved (`client.approval`), to the letter.
+        secure_aggregation: with whom, and under which bounds, changes are joined so that nobody sees this site's own.
     """
 
     epsilon_cap: float
@@ -118,6 +149,7 @@ class Policy:
     drawn_again: float = field(default=0.05, metadata=LATER)
     exact_screenings: int = field(default=4, metadata=LATER)
     approval: bool = field(default=False, metadata=LATER)
+    secure_aggregation: SecureAggregation = field(default_factory=SecureAggregation, metadata=LATER)
 
     def __post_init__(self) -> None:
         for column, listed in self.groups.items():

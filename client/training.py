@@ -21,9 +21,17 @@ if TYPE_CHECKING:
     from privacy.mechanism import DpPlan
 
 REFERENCE = "reference"
+MASKING = "masking"  # folder of the secrets of `client.masking`, by run and stage
 
 
 def train(site: Site, request: Train) -> Trained:
+    """Answer what `changed` returns, in clear; refused where it may leave under masks only."""
+    if site.policy.secure_aggregation.required or (site.folder / MASKING / request.run / request.stage).exists():
+        raise Refusal(Code.REFUSED_POLICY, f"stage {request.stage!r}: changes leave under secure aggregation only")
+    return changed(site, request)
+
+
+def changed(site: Site, request: Train) -> Trained:
     """Train from the given arrays and return what changed: noised under the reserved plan, or as a reference arm."""
     from synthesis.parts import of_clips
 

@@ -19,7 +19,20 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from learning import schema, wire
-from learning.schema import Arms, Digest, Flag, Images, Length, Malformed, Name, Numbers, Prefix, Settings, Weights
+from learning.schema import (
+    Arms,
+    Digest,
+    Flag,
+    Hidden,
+    Images,
+    Length,
+    Malformed,
+    Name,
+    Numbers,
+    Prefix,
+    Settings,
+    Weights,
+)
 
 M = TypeVar("M")
 RECORD, ARRAYS = "message", "arrays"
@@ -138,6 +151,63 @@ class Train:
     frozen: Weights
     minds: Settings = field(default_factory=dict)
     frames: Length = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a site says in secure aggregation: its offer, or a part for each site in the order of their names.
+
+    These are shares sealed to each of the others; later one opened share of each site that shared, of its own mask
+    where that site is in the sum, of its key where it is not (`learning.masked`).
+    """
+
+    parts: Annotated[bytes, schema.Octets(high=1 << 15)]
+
+
+@request("query.keys", Parts)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Asks a site for fresh keys, for one try at one exchange of a training under secure aggregation."""
+
+    run: Name
+    stage: Name
+    round: Annotated[int, schema.Whole(low=1, high=10**6)]
+    attempt: Annotated[int, schema.Whole(low=1, high=10**6)]
+
+
+@request("query.shares", Parts)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share(Keys):
+    """Asks a site to share its secrets among `sites`, whose `offers` stand in the same order."""
+
+    threshold: Length
+    sites: Annotated[Sequence[str], schema.Tree(rows=True)]
+    offers: Annotated[bytes, schema.Octets(high=1 << 15)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masked:
+    """What local training changed, in fixed point and under masks: uniform numbers to whoever sees one of them."""
+
+    arrays: Hidden
+
+
+@request("train.masked", Masked)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedTrain(Train):
+    """Asks for the local steps of `Train`, answered under masks: `sealed` holds what the other `sharers` sealed."""
+
+    attempt: Annotated[int, schema.Whole(low=1, high=10**6)]
+    sharers: Annotated[Sequence[str], schema.Tree(rows=True)]
+    sealed: Annotated[bytes, schema.Octets(high=1 << 15)]
+
+
+@request("query.unmask", Parts)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmask(Keys):
+    """Asks a site, once for an exchange, to open the sum of `survivors`."""
+
+    survivors: Annotated[Sequence[str], schema.Tree(rows=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,7 @@ Numbers = Annotated[Mapping[str, Any], Tree(words=False)]
 Weights = Annotated[Mapping[str, NDArray[np.float32]], Tensors(dtype="float32")]
 Arms = Annotated[Mapping[str, Mapping[str, NDArray[np.float32]]], Tensors(dtype="float32", groups=True)]
 Images = Annotated[Mapping[str, NDArray[np.uint8]], Tensors(dtype="uint8")]
+Hidden = Annotated[Mapping[str, NDArray[np.uint64]], Tensors(dtype="uint64")]  # under masks (`privacy.masks`)
 
 
 def canonical(value: object) -> str:
@@ -220,8 +221,8 @@ def from_npy(kind: str, data: bytes) -> NDArray[Any]:
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise Malformed("an array is not npy 1.0") from error
     body = memoryview(data)[stream.tell() :]
-    if fortran or dtype.str not in ("<f4", "|u1") or any(n < 0 for n in shape):
-        raise Malformed("an array must be float32 or uint8 in C order")
+    if fortran or dtype.str not in ("<f4", "|u1", "<u8") or any(n < 0 for n in shape):
+        raise Malformed("an array must be float32, uint8 or uint64 in C order")
     if len(body) != math.prod(shape) * dtype.itemsize or len(body) > ARRAY_BYTES:
         raise Malformed("the bytes of an array do not fill its shape")
     return np.frombuffer(body, dtype).reshape(shape).copy()

@@ -1,5 +1,6 @@
 """`pericard site init|join|check|approve|run|withdraw|leave`: a hospital's folder, what it lets in, and its node."""
 
+import base64
 import contextlib
 import json
 import sys
@@ -65,6 +66,7 @@ def init(
         f"made         {folder}  ({found} patients; {declared} are declared, and only that number leaves)",
         f"look at      {folder / 'site.yaml'}  (the policy: yours to tighten)",
         f"send         {folder / NODE_KEY}  to the coordinator; it is public",
+        f"sign by      {base64.b64encode(site.signing_key.public).decode()}  (for the rosters of others)",
         f"next         pericard site check {folder}",
     )
     return Exit.PASS

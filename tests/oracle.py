@@ -37,6 +37,7 @@ MAY_DIFFER = {
     ("train again", "arrays"): "train.views",
     ("query.measure", "arrays"): "shapes.moments",
     ("reference", "arrays"): "reference.federated",
+    ("train.masked", "arrays"): "reference.federated",
     ("evaluate", "scores.release.*"): "scores.test",
     ("evaluate", "scores.local.*"): "reference.local",
     ("evaluate", "differences.local.release.*"): "reference.local",
@@ -79,6 +80,10 @@ SAYS: dict[str, Any] = {
     "query.guess": {"guesses": {"sum": GUESSES, "spread": GUESSES}},
     "query.measure": {"arrays": {"moments": f"<f4({moments.numbers(likeness.MODES)},)"}},
     "reference": CHANGE,
+    "query.keys": {"parts": "bytes[160]"},
+    "query.shares": {"parts": "bytes[320]"},
+    "train.masked": {"arrays": {"2.weight": "<u8(2, 16)", "2.bias": "<u8(2,)"}},
+    "query.unmask": {"parts": "bytes[198]"},
     "evaluate": {
         "scores": {"release": WHOLE, "local": WHOLE, "trivial": CELL},
         "differences": {"local": {"release": WHOLE, "trivial": CELL}, "release": {"trivial": CELL}, "trivial": {}},

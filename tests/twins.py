@@ -22,7 +22,7 @@ import torch
 from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from client import admission
+from client import admission, masking
 from client.site import KEYS, Site
 from cohorts.deidentify import Pseudonyms
 from cohorts.frames import Frames, as_images
@@ -33,8 +33,23 @@ from cohorts.study import ATRIUM, CAVITY, MYOCARDIUM, Clip, Cohort, Origin, Stud
 from evaluation.envelope import PAYLOAD_TYPE
 from evaluation.predicate import Repro
 from evaluation.predicate import Site as Entry
-from learning import messages
-from learning.messages import REPLIES, Attack, Code, Guess, Hello, Measure, Score, Sign
+from learning import messages, wire
+from learning.masked import SEALED_BYTES
+from learning.messages import (
+    REPLIES,
+    Attack,
+    Code,
+    Guess,
+    Hello,
+    Keys,
+    MaskedTrain,
+    Measure,
+    Parts,
+    Score,
+    Share,
+    Sign,
+    Unmask,
+)
 from privacy.attacks.disclosure import Disclosure
 from privacy.mechanism import DpPlan
 from privacy.randomness import SecureRandom
@@ -43,7 +58,8 @@ from synthesis import likeness
 from synthesis.canonical import dumps
 from tests import certified
 from tests.copies import EXACT, VOTES, screen_request, strangers
-from tests.hospitals import CANARY, SIZE, WEIGHTS, Wire, hospital, reserve_request, train_request
+from tests.hospitals import CANARY, NAMES, SIZE, WEIGHTS, Wire, hospital, reserve_request, train_request
+from tests.masked import acquainted, plain
 
 PUBLIC = 40  # declared by the hospital; half of it are members, as everybody may compute
 PLAN = DpPlan(purpose="views", sampling_rate=1.0, noise_multiplier=4.0, clip_norm=0.25, steps=2, draws=1)
@@ -164,6 +180,8 @@ class Twins:
     @classmethod
     def born(cls, root: Path) -> "Twins":
         site = hospital(root / "parent")
+        for peer in acquainted(root / "peers"):
+            assert not isinstance(Wire(peer).ask(reserve_request()), Code)
         split_key, pseudonym_key = ((site.folder / "secrets" / key).read_bytes() for key in KEYS)
         keys = {i: Pseudonyms(pseudonym_key).subject(f"{CANARY}-{i}") for i in range(400)}
         lots = {i: split_of(key, key=split_key) for i, key in keys.items()}
@@ -175,8 +193,10 @@ class Twins:
         gone = self.numbers[less][0 if first else -1] if less else None
         numbers = [i for found in self.numbers.values() for i in found if i != gone]
         cohort = {"reader": "people", "numbers": numbers}
-        site = hospital(self.root / name, cohort=cohort, **(POLICY | changes))
-        shutil.copy(self.root / "parent/aurora/secrets/signing.pem", site.folder / "secrets/signing.pem")
+        twin = Site(self.root / "peers/aurora")  # by whose key the peers know this hospital
+        met = {"secure_aggregation": twin.policy.secure_aggregation}
+        site = hospital(self.root / name, cohort=cohort, **(POLICY | met | changes))
+        shutil.copy(twin.folder / "secrets/signing.pem", site.folder / "secrets/signing.pem")
         return Site(site.folder)
 
     def last(self, split: Split) -> Frames:
@@ -204,6 +224,10 @@ def requests(twins: Twins, site: Site) -> dict[str, Callable[[], Any]]:
         "query.guess": lambda: Guess(run="run-1", stage="views", rounds=2),
         "query.measure": lambda: Measure(run="run-1", stage="shapes", size=SIZE, plan=SHAPES.to_json()),
         "reference": lambda: train_request(stage="reference", plan=None, steps=3),
+        "query.keys": lambda: Keys(**SUM),
+        "query.shares": lambda: share(twins, site),
+        "train.masked": lambda: masked_train(twins, site),
+        "query.unmask": lambda: Unmask(**SUM, survivors=NAMES),
         "evaluate": lambda: Score(
             run="run-1",
             stage="assess",
@@ -228,6 +252,24 @@ AGAIN = {n: -a for n, a in WEIGHTS.items()}
 ARM = {n: np.random.default_rng(0).normal(size=a.shape).astype(np.float32) for n, a in WEIGHTS.items()}
 
 
+SUM: dict[str, Any] = {"run": "run-1", "stage": "reference-masked", "round": 1, "attempt": 1}
+
+
+def share(twins: Twins, site: Site) -> Share:
+    """Return the request that follows the keys of `site`; its peers are real, and say the same every time."""
+    own, _ = wire.from_bytes((site.outbox.folder / "run-1/keys.reference-masked.1.1.safetensors").read_bytes(), Parts)
+    peers = [masking.offer(Site(twins.root / "peers" / name), Keys(**SUM)).parts for name in NAMES[1:]]
+    return Share(**SUM, threshold=2, sites=NAMES, offers=b"".join([own.parts, *peers]))
+
+
+def masked_train(twins: Twins, site: Site) -> MaskedTrain:
+    """Return the request that follows those shares; what peers seal to `site` is the first of their parts."""
+    asked = share(twins, site)
+    sealed = [masking.share(Site(twins.root / "peers" / name), asked).parts[:SEALED_BYTES] for name in NAMES[1:]]
+    told = plain(train_request(stage="reference-masked", plan=None, steps=3))
+    return MaskedTrain(**told, attempt=1, sharers=NAMES, sealed=b"".join(sealed))
+
+
 def statement(site: Site) -> bytes:
     """Return a statement about `site` that it may sign; built of its receipt, so only after it has one."""
     admitted = admission.admitted(site, "run-1")
@@ -246,13 +288,13 @@ def statement(site: Site) -> bytes:
 
 def serve(site: Site, asked: Mapping[str, Callable[[], Any]], *, seed: int = 0) -> Replies:
     """Ask one site everything in order, with the dice of `seed`, and keep what leaves."""
-    wire, replies = Wire(site), {}
+    line, replies = Wire(site), {}
     with same_clock_and_dice(seed) as load:
         for case, make in asked.items():
             request = make()
             load(case)
-            before = len(wire.sent)
+            before = len(line.sent)
             kind = messages.kind_of(request)
-            arrived = wire.raw(messages.encode(request), kind)
-            replies[case] = Reply(kind=kind, sent=tuple(wire.sent[before:]), arrived=arrived)
+            arrived = line.raw(messages.encode(request), kind)
+            replies[case] = Reply(kind=kind, sent=tuple(line.sent[before:]), arrived=arrived)
     return replies

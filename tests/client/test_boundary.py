@@ -15,15 +15,34 @@ from client.outbox import Outbox
 from client.site import Site
 from evaluation.envelope import PAYLOAD_TYPE
 from learning import messages
-from learning.messages import REQUESTS, Attack, Code, Guess, Hello, Measure, Score, Sign
+from learning.messages import (
+    REQUESTS,
+    Attack,
+    Code,
+    Guess,
+    Hello,
+    Keys,
+    MaskedTrain,
+    Measure,
+    Score,
+    Share,
+    Sign,
+    Unmask,
+)
 from synthesis import likeness
 from tests.copies import screen_request, strangers
 from tests.hospitals import CANARY, PLAN, SIZE, Wire, hospital, images, log_of, reserve_request, train_request
+from tests.masked import plain
 
+TRY: dict[str, Any] = {"run": "run-1", "stage": "views", "round": 1, "attempt": 1}
 REQUEST_OF_EACH_KIND: dict[str, Any] = {
     "query.hello": Hello(),
     "query.reserve": reserve_request(PLAN),
     "train": train_request(),
+    "query.keys": Keys(**TRY),
+    "query.shares": Share(**TRY, threshold=2, sites=[], offers=b""),
+    "train.masked": MaskedTrain(**plain(train_request()), attempt=1, sharers=[], sealed=b""),
+    "query.unmask": Unmask(**TRY, survivors=[]),
     "query.guess": Guess(run="run-1", stage="views", rounds=1),
     "query.measure": Measure(run="run-1", stage="shapes", size=SIZE, plan=likeness.plan(1.0).to_json()),
     "evaluate": Score(
@@ -55,6 +74,8 @@ def test_a_patients_name_in_an_exception_stays_in_the_sites_log(
     monkeypatch.setattr("client.training.admitted", fail)
     monkeypatch.setattr("client.screening.admitted", fail)
     monkeypatch.setattr("client.shapes.admitted", fail)
+    monkeypatch.setattr("client.masking.admitted", fail)
+    monkeypatch.setattr("client.masking._read", fail)
     monkeypatch.setattr(Outbox, "answer", fail)
     reply = wire.raw(messages.encode(REQUEST_OF_EACH_KIND[kind]), kind)
     assert reply.error.code == Code.FAILED
