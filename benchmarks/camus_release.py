@@ -39,7 +39,8 @@ from cohorts.partition import RULES, by_columns, columns_of
 from cohorts.readers.manifest import Manifest
 from cohorts.split import Split, splits
 from cohorts.study import SubjectKey
-from conf.schema import Aggregation, Classes
+from conf.aggregation import Aggregation
+from conf.schema import Classes
 from evaluation.tasks.ventricle_segmentation import VentricleSegmentation
 from learning import arrays
 from learning.blocks import to_pixels, to_signal

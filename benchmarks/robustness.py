@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks import results
 from cohorts.frames import VIEWS, Frames
 from cohorts.phantom.simulate import stills
-from conf.schema import STRATEGIES, Aggregation
+from conf.aggregation import STRATEGIES, Aggregation
 from learning import arrays, messages
 from learning.learner import fit
 from learning.learners.view_classifier import ViewLearner

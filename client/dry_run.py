@@ -22,7 +22,12 @@ COVERED, NOISED, ROUNDED, PUBLIC, BARE = (
     "says nothing about patients",
     "NOT private",
 )
-MINUTES = {"train": 2.0, "evaluate": 3.0}  # of a message on a small machine, for an order of magnitude
+UNSEEN = "the coordinator sees sums of sites alone"
+MINUTES = {
+    "train": 2.0,
+    "train.masked": 2.0,
+    "evaluate": 3.0,
+}  # of a message on a small machine, for an order of magnitude
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +154,25 @@ def _refusals(
                 yield f"stage {stage['name']!r}: {refusal}"
         if stage["do"] == "train" and told.get("plan") is None and not site.policy.allow_non_dp_reference:
             yield f"stage {stage['name']!r} would send weights without noise, which this site does not allow"
+        if stage["do"] in ("train", "arrive") and (why := _unmasked(site, stage)):
+            yield f"stage {stage['name']!r} {why}"
         if stage["do"] == "utility" and not site.policy.allow_scores:
             yield f"stage {stage['name']!r} asks for scores, which this site does not allow"
         if stage["do"] in ("screen", "attack") and told.get("lane") != "FORMAL" and not site.policy.allow_empirical:
             yield f"stage {stage['name']!r} asks for exact counts, which this site does not allow"
+
+
+def _unmasked(site: Site, stage: Mapping[str, Any]) -> str:
+    """Return why a training does not fit what this site says of secure aggregation; "" where it does."""
+    told = site.policy.secure_aggregation
+    if _is_secure(stage):
+        return "" if site.name in told.roster else "is under secure aggregation, for which site.yaml names no roster"
+    return "would send changes in clear; this site asks for secure aggregation" if told.required else ""
+
+
+def _is_secure(stage: Mapping[str, Any]) -> bool:
+    """Say whether changes of this training leave under masks."""
+    return bool(stage["settings"].get("aggregation", {}).get("secure", False))
 
 
 def _parts(stage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -196,7 +216,12 @@ def _leaves(site: Site, stage: Mapping[str, Any]) -> Iterator[Leaves]:
         return
     if do in ("train", "arrive"):
         privacy = COVERED if told.get("plan") is not None else BARE
-        yield _line(stage, "train", told["rounds"], _weights_bytes(told), privacy)
+        if not _is_secure(stage):
+            yield _line(stage, "train", told["rounds"], _weights_bytes(told), privacy)
+            return
+        for message in ("query.keys", "query.shares", "query.unmask"):
+            yield _line(stage, message, told["rounds"], SMALL_BYTES, PUBLIC)
+        yield _line(stage, "train.masked", told["rounds"], 2 * _weights_bytes(told), f"{privacy}; {UNSEEN}")
     elif do == "reserve":
         yield _line(stage, "query.reserve", 1, SMALL_BYTES, PUBLIC)
     elif do == "shapes":

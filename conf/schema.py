@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from conf.aggregation import Aggregation, fewest_sites
 from conf.bounds import at_least, inside
 from conf.experts import Experts
 from conf.screening import Screening
@@ -18,9 +19,6 @@ BACKENDS = ("in-process", "simulation")
 TASKS = ("segmentation", "recognition", "ejection")
 OF_FRAMES = TASKS[:2]  # tasks that every release can be measured by
 MINDED = ("balanced", "reweighed", "dro")
-ROBUST = ("median", "trimmed_mean", "krum", "multi_krum")
-ADAPTIVE = ("fedadam", "fedyogi")
-STRATEGIES = ("fedavg", *ROBUST, *ADAPTIVE)
 PLACES = 4  # classes that the networks of the public prior can tell apart
 
 
@@ -162,48 +160,6 @@ class Training:
         inside("sampling_rate", self.sampling_rate, 0, 1, closed=True)
         for name in ("clip_norm", "learning_rate"):
             inside(name, getattr(self, name), 0, math.inf)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aggregation:
-    """How the coordinator makes one step of what the sites changed, in every training.
-
-    Attributes:
-        strategy: `fedavg`; or `median`, `trimmed_mean`, `krum`, `multi_krum`, which bear hostile sites; or `fedadam`,
-            `fedyogi`.
-        tolerated: sites that may send anything, of the robust strategies; the quorum must be large enough for it.
-        learning_rate: length of the step in units of the aggregate, in (0, 10].
-        adaptive_rate: length of the step of one number in `fedadam` and `fedyogi`, in (0, 10]; they do not use
-            `learning_rate`.
-        average: weight in [0, 1) of the past in an exponential mean of the weights; 0 keeps the last weights.
-        proximal: μ of FedProx, at least 0: how much sites hold on to the weights they are given, under any strategy.
-    """
-
-    strategy: str = "fedavg"
-    tolerated: int = 1
-    learning_rate: float = 1.0
-    adaptive_rate: float = 0.01
-    average: float = 0.0
-    proximal: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            hint = "; FedProx is fedavg with proximal=…" if self.strategy == "fedprox" else ""
-            raise ValueError(f"strategy={self.strategy!r} must be one of {', '.join(STRATEGIES)}{hint}")
-        if not 0 <= self.proximal <= 1000:
-            raise ValueError(f"proximal={self.proximal} must be in 0..1000")
-        at_least("tolerated", self.tolerated, 1)
-        for name in ("learning_rate", "adaptive_rate"):
-            inside(name, getattr(self, name), 0, 10, closed=True)
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average={self.average} must be at least 0 and below 1")
-
-
-def fewest_sites(strategy: str, tolerated: int) -> int:
-    """Return with how many sites `strategy` still bears `tolerated` hostile ones: a majority; krums want two more."""
-    if strategy not in ROBUST:
-        return 1
-    return 2 * tolerated + (3 if strategy.endswith("krum") else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +333,15 @@ class Experiment:
             raise ValueError(
                 f"aggregation.strategy={self.aggregation.strategy} bears {self.aggregation.tolerated} hostile of at "
                 f"least {least} sites, but sites.quorum={self.sites.quorum}"
+            )
+        if self.aggregation.secure and (len(self.sites.names) < 3 or self.sites.quorum < 2):
+            raise ValueError(
+                f"aggregation.secure=true takes 3 sites and a quorum of 2, not {len(self.sites.names)} and "
+                f"{self.sites.quorum}: of fewer, a sum says what each changed"
+            )
+        if self.aggregation.secure and self.experts.words:
+            raise ValueError(
+                "aggregation.secure=true: an expert is one site's own, so no sum hides it; leave out experts"
             )
         self.experts.require(self.sites, self.classes, self.budget)
         if self.budget.shapes_share and self.classes.of != "view":

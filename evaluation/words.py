@@ -19,6 +19,8 @@ SPOKEN = {
     "eps_lb": "ε proved", "auc": "AUC", "fid": "FID", "kid": "KID", "fvd": "FVD", "domias": "density ratio (DOMIAS)",
     "tpr_at_fpr_1pct": "members found at 1 % false alarms",
     "query.reserve": "admission and ledger head", "train": "updates of training",
+    "query.keys": "keys of a secure sum", "query.shares": "sealed shares of masks",
+    "train.masked": "updates of training, under masks", "query.unmask": "opened shares of masks",
     "query.guess": "guesses about canaries",
     "query.measure": "moments of shapes", "evaluate": "scores on test patients", "query.attack": "counts of an attack",
     "query.screen": "a bit per candidate", "query.assess": "counts of attacks",

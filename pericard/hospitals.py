@@ -1,5 +1,6 @@
 """Simulated hospitals: one site folder each, made from an experiment, once."""
 
+import base64
 import dataclasses
 import secrets
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ def make(experiment: "Experiment", reader: str, out: Path) -> list[Path]:
     folders = [out / SITES / name for name in experiment.sites.names]
     if all((folder / SITE_FILE).exists() for folder in folders):
         return folders
+    roster = _roster(folders) if experiment.aggregation.secure else {}
     divide = _own if experiment.sites.cohorts else _phantoms if reader == "phantom" else _files
     for folder, (cohort, subjects) in zip(folders, divide(experiment, reader, folders), strict=True):
         if (folder / SITE_FILE).exists():
@@ -43,7 +45,7 @@ def make(experiment: "Experiment", reader: str, out: Path) -> list[Path]:
             name=folder.name,
             cohort={"reader": reader, **cohort},  # a site that reads a folder of its own says by which reader
             public_subjects=max(ROUNDED, round(subjects / ROUNDED) * ROUNDED),
-            policy=_policy(experiment),
+            policy=_policy(experiment, roster),
             threads=experiment.threads,
             classes=experiment.classes,
         )
@@ -155,9 +157,24 @@ def _divided(experiment: "Experiment", same: list[list[str]]) -> tuple["Partitio
     return partition.by_columns(columns, partition.RULES[told.rule], same_subject=same), kept
 
 
-def _policy(experiment: "Experiment") -> "Policy":
+def _roster(folders: list[Path]) -> dict[str, str]:
+    """Make the signing keys of all sites, and return name → public key: what hospitals compare by telephone."""
+    from client.site import SIGNING
+    from evaluation.trust import SigningKey
+
+    found = {}
+    for folder in folders:
+        path = folder / "secrets" / SIGNING
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            SigningKey.create().write(path)
+        found[folder.name] = base64.b64encode(SigningKey.read(path).public).decode()
+    return found
+
+
+def _policy(experiment: "Experiment", roster: Mapping[str, str]) -> "Policy":
     """Return what a simulated hospital allows: exactly this experiment, and the reference arm if it asks for one."""
-    from client.policy import INSTALLED, Policy
+    from client.policy import INSTALLED, Policy, SecureAggregation
     from evaluation.tasks import CLIP_TASKS, TASKS
     from learning.learners import LEARNERS
     from privacy.attacks import ATTACKS
@@ -192,4 +209,5 @@ def _policy(experiment: "Experiment") -> "Policy":
         code=(INSTALLED,),
         groups=told,
         allow_shapes=shapes,
+        secure_aggregation=SecureAggregation(roster=roster, required=bool(roster)),
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.schema import ADAPTIVE, Aggregation, fewest_sites
+from conf.aggregation import ADAPTIVE, Aggregation, fewest_sites
 from learning.messages import Trained
 from server.rounds import Weights, fits, mean
 

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from conf.schema import Aggregation, Experiment
+from conf.aggregation import Aggregation
+from conf.schema import Experiment
 from learning.learners.fused_experts import shared_words
 from privacy.mechanism import DpPlan, calibrate
 from server.campaign import Stage

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from conf.schema import Aggregation
+from conf.aggregation import Aggregation
 from learning import arrays, durable
-from learning.messages import Train
+from learning.messages import Train, Trained
 from learning.schema import canonical
 from server.aggregate import apart, bearable, moved
 from server.rounds import Weights, ask
+from server.secure_sum import forget, secure_mean
 
 CHECKPOINT = "round.json"
+UNSEEN = ", the sum alone is seen here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,41 +94,56 @@ def federate(
         rounds: exchanges in all.
         quorum: fewest sites whose change makes a step.
         seconds: to wait for the replies of an exchange.
-        step: what the coordinator does with the changes of the sites.
+        step: what the coordinator does with the changes of the sites, and whether it sees them one by one.
         folder: of the checkpoints.
         progress: told the exchanges done (a fraction while sites are being served) and a few words.
-        watch: told each exchange, the weights before and after it and the changes of the sites; says a few words.
+        watch: told each exchange, the weights before and after it and the changes of the sites, which are empty where
+            their sum alone is seen; says a few words.
 
     Raises:
         QuorumLost: if too few sites answer; the checkpoint before stays.
+        ValueError: if the step would not be finite, or a secure sum cannot be opened.
     """
     now = Checkpoint.read(folder) or Checkpoint(round=0, model=start, kept=start, history=())
     while now.round < rounds:
         number, model = now.round + 1, now.model
         asked = request(number, model)
-        answers = ask(
-            grid,
-            sites,
-            lambda _, asked=asked: asked,  # type: ignore[misc]
-            quorum=quorum,
-            seconds=seconds,
-            check=bearable(model),
-            heard=lambda k, n, done=now.round: progress(done + k / (n + 1), f"{k} of {n} sites"),  # type: ignore[misc]
-            group=f"{asked.stage}-{number}",
-        )
-        changes = {site: reply.arrays for site, reply in answers.replies.items()}
-        after, past = moved(model, list(changes.values()), step, past=now.past, number=number)
+        heard = partial(_heard, progress, now.round)
+        if step.secure:
+            joined = secure_mean(grid, sites, asked, quorum=quorum, seconds=seconds, folder=folder, heard=heard)
+            bearable(model)(Trained(arrays=joined.change))
+            changes: dict[str, Weights] = {site: {} for site in joined.sites}
+            each, failed = [joined.change], joined.failed
+        else:
+            answers = ask(
+                grid,
+                sites,
+                lambda _, asked=asked: asked,  # type: ignore[misc]
+                quorum=quorum,
+                seconds=seconds,
+                check=bearable(model),
+                heard=heard,
+                group=f"{asked.stage}-{number}",
+            )
+            changes = {site: reply.arrays for site, reply in answers.replies.items()}
+            each, failed = list(changes.values()), answers.failed
+        after, past = moved(model, each, step, past=now.past, number=number)
         _require_finite({**after, **past})
         kept = {n: _blend(now.kept[n], after[n], step.average) for n in after}
-        told = {"round": number, "sites": list(changes), "failed": dict(answers.failed)}
-        if strangers := apart(changes):
+        told = {"round": number, "sites": list(changes), "failed": dict(failed)}
+        if strangers := [] if step.secure else apart(changes):
             told["apart"] = strangers
         now = Checkpoint(round=number, model=after, kept=kept, history=(*now.history, told), past=past)
         now.write(folder)
+        forget(folder)
         seen = watch(number, model, after, changes)
         words = seen if seen and len(changes) == len(sites) else f"{len(changes)} of {len(sites)} sites {seen}".strip()
-        progress(number, words + _named(answers.failed, strangers))
+        progress(number, words + UNSEEN * step.secure + _named(failed, strangers))
     return now
+
+
+def _heard(progress: Callable[[float, str], None], done: int, served: int, all_sites: int) -> None:
+    progress(done + served / (all_sites + 1), f"{served} of {all_sites} sites")
 
 
 def _named(failed: Mapping[str, str], strangers: Sequence[str]) -> str:

@@ -78,15 +78,18 @@ class Watch:
         self._people, self._spent, self._then = people, spent, time.monotonic()
 
     def __call__(self, number: int, before: Weights, after: Weights, changes: Mapping[str, Weights]) -> str:
-        """Take note of exchange `number`; return what it says of it in a few words."""
-        now = time.monotonic()
+        """Take note of exchange `number`; return what it says of it in a few words.
+
+        Changes that are empty were not seen, and travelled in fixed point of twice their size (`privacy.masks`).
+        """
+        now, seen = time.monotonic(), all(changes.values())
         row: dict[str, Any] = {
             "stage": self._stage,
             "exchange": number,
             "sites": len(changes),
             "step": _norm({n: after[n] - before[n] for n in before}),
-            "agreement": agreement(list(changes.values())),
-            "megabytes": 2e-6 * len(changes) * sum(a.nbytes for a in before.values()),
+            **({"agreement": agreement(list(changes.values()))} if seen else {}),
+            "megabytes": (2e-6 if seen else 3e-6) * len(changes) * sum(a.nbytes for a in before.values()),
             "seconds": round(now - self._then, 3),
         }
         self._then = now

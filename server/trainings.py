@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from conf.schema import Aggregation, Assessment, Training
+from conf.aggregation import Aggregation
+from conf.schema import Assessment, Training
 from privacy.mechanism import DpPlan
 from server.campaign import Stage
 

@@ -56,6 +56,7 @@ from synthesis.manifest import Manifest
 COORDINATOR = "coordinator"
 SHOWN = 12  # frames of each kind in the report
 FILMED = 4  # and clips
+SUMMED = "the coordinator saw sums of the sites' trained changes alone; the stated ε does not count on that"
 LIMITS = (
     "ε bounds what the released files tell about one patient, not what is true of many of them.",
     "A site's size, split and noise are what its own machine says; a site that lies about them is not detected.",
@@ -250,6 +251,7 @@ def _dp(state: State, lane: Lane) -> Dp:
             "a patient has one identifier at a site",
             "the sites' own machines, policies and signing keys",
             *(("settings were found without patients, as whoever runs the campaign declares",) if public else ()),
+            *((SUMMED,) if any(s.settings.get("aggregation", {}).get("secure") for s in state.campaign.stages) else ()),
         ),
         noise_rng=SecureRandom.NAME,
         eps_if_2_sites=told["epsilon_at_2_sites"] if covered else None,

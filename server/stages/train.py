@@ -12,7 +12,7 @@ Settings:
     personal: weights whose names begin so are each site's own; "" for none.
     public: whether simulated people can tell how well the weights do: not where classes are something else than views.
     people: the views of those people; absent for the apical ones.
-    server_learning_rate, average: of `conf.schema.Aggregation`.
+    server_learning_rate, average: of `conf.aggregation.Aggregation`.
     aggregation: the other settings of that step, where they are not its defaults.
     minds: which groups of subjects the sites mind (`learning.messages.Train`); absent for none.
 
@@ -30,7 +30,7 @@ from cohorts import clips
 from cohorts.clips import Clips
 from cohorts.frames import Frames
 from cohorts.study import View
-from conf.schema import Aggregation
+from conf.aggregation import Aggregation
 from learning import arrays
 from learning.messages import Train
 from server.campaign import State

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from client.app import app as client_app
 from cohorts.deidentify import Pseudonyms
 from cohorts.frames import gather
+from conf.aggregation import ROBUST, STRATEGIES, Aggregation
 from conf.compose import UsageError, compose
-from conf.schema import ROBUST, STRATEGIES, Aggregation
 from learning import arrays
 from learning.messages import Trained
 from pericard.simulate import groups

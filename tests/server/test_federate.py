@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from conf.schema import Aggregation
+from conf.aggregation import Aggregation
 from learning import arrays, messages
 from learning.messages import Train, Trained
 from server.federate import Checkpoint, federate
