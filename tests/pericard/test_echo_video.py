@@ -54,7 +54,7 @@ def test_the_certificate_judges_ejection_fractions_of_clips_and_says_what_it_did
     statement = json.loads((simulated / "campaign").glob("*-certify/statement.json").__next__().read_text())
     predicate = statement["predicate"]
     arms = {u["arm"]: u for u in predicate["utility"] if u["task"] == "ejection_fraction_clip"}
-    assert set(arms) == {"release", "phantom", "real_local"}
+    assert set(arms) == {"release", "phantom", "real_local", "trivial"}
     assert {f["metric"] for f in predicate["findings"]} >= {
         "utility.ejection_fraction",
         "utility.ejection_fraction_gain",
