@@ -1,9 +1,9 @@
 """A hospital's SuperNode: Flower's own, told one coordinator, one certificate, one key and one reviewed bundle.
 
-It keeps everything of Flower's under `site/node/`: an own home whose `apps` folder holds the reviewed bundle and is
-read-only, so that what a coordinator sends is either what was reviewed or cannot be written; a runtime interface on
-loopback that only an own SuperExec, who knows a fresh secret, may take work from; no telemetry, no update checks, no
-packages from the network.
+It keeps everything of Flower's under `site/node/`: an own home whose read-only `apps` folder holds the reviewed bundle,
+and an own `flwr-clientapp` that runs what was reviewed and nothing else a coordinator sends (`client.only_reviewed`); a
+runtime interface on loopback that only an own SuperExec, who knows a fresh secret, may take work from; no telemetry, no
+update checks, no packages from the network.
 
 Errors: `NotReady`, a `ValueError` that says what is missing.
 """
@@ -12,11 +12,14 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client import approval
+from client import approval, only_reviewed
 from client.site import Site
 from evaluation import orphans
 from evaluation.reviewed import OFFLINE, build_bundle, install_bundle, programs, unlock
@@ -132,14 +135,28 @@ def install(site: Site, digest: str) -> None:
     if (found := hashlib.sha256(bundle).hexdigest()) != digest:
         raise NotReady(f"the installed code makes bundle {found[:12]}…, approved is {digest[:12]}…")
     install_bundle(bundle, site.folder / FOLDER / "home")
+    _only_reviewed(site, digest)
+
+
+def _only_reviewed(site: Site, digest: str) -> None:
+    """Write the program that SuperExec finds as `flwr-clientapp`: Flower's, for this bundle and no other."""
+    told = {only_reviewed.BUNDLE: digest, only_reviewed.VERSION: version("pericard")}
+    words = [sys.executable, "-P", str(Path(only_reviewed.__file__).resolve())]
+    program = site.folder / FOLDER / "home" / "bin" / "flwr-clientapp"
+    program.parent.mkdir(mode=0o700)
+    lines = ["#!/bin/sh", *(f"export {name}={shlex.quote(value)}" for name, value in told.items())]
+    durable.write(program, "\n".join([*lines, f'exec {shlex.join(words)} "$@"', ""]).encode())
+    program.chmod(0o500)
+    program.parent.chmod(0o500)
 
 
 def environment(site: Site, *, threads: int) -> dict[str, str]:
     """Return the environment of everything that belongs to the node: nothing of Flower's from outside."""
+    home = (site.folder / FOLDER / "home").resolve()
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
     own = {
-        "FLWR_HOME": str((site.folder / FOLDER / "home").resolve()),
-        "PATH": programs(),
+        "FLWR_HOME": str(home),
+        "PATH": f"{home / 'bin'}{os.pathsep}{programs()}",
         "OMP_NUM_THREADS": str(threads),
         "NO_COLOR": "1",
     }

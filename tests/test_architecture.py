@@ -15,7 +15,7 @@ MAY_IMPORT["server"].discard("client")
 
 # A library on the left is imported only by the files on the right.
 ONLY_THERE = {
-    "flwr": ("learning/messages.py", "client/app.py", "client/boundary.py", "server/"),
+    "flwr": ("learning/messages.py", "client/app.py", "client/boundary.py", "client/only_reviewed.py", "server/"),
     "ray": (),
     "hydra": ("conf/",),
     "omegaconf": ("conf/",),

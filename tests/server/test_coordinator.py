@@ -1,6 +1,7 @@
 """A coordinator's folder: made once, admits each key once, proposes one campaign, and signs it."""
 
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,11 @@ def test_a_proposal_is_signed_and_names_the_bundle_that_a_site_makes_itself(made
     apps = site.folder / "node" / "home" / "apps"
     assert list(apps.rglob("boundary.py"))
     assert not any(path.stat().st_mode & 0o222 for path in apps.rglob("*"))
+    program = site.folder / "node" / "home" / "bin" / "flwr-clientapp"
+    assert proposal.bundle_digest in program.read_text()
+    assert node.environment(site, threads=1)["PATH"].startswith(str(program.parent.resolve()))
+    told = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--runtime-api-address" in told
     with pytest.raises(node.NotReady, match="approved is"):
         node.install(site, "0" * 64)
     unlock(site.folder / "node" / "home")
