@@ -35,7 +35,8 @@ def main() -> None:
                 file.write(json.dumps(trial) + "\n")
     text = report(found[: told.schedules])
     if told.write:
-        write("Chaos: campaigns that are killed, cut off and filled up", "python -m benchmarks.chaos --write", text)
+        command = f"python -m benchmarks.chaos --schedules {told.schedules} --write"
+        write("Chaos: campaigns that are killed, cut off and filled up", command, text)
     else:
         print(text)
     if any(trial["wrong"] for trial in found):
@@ -72,7 +73,8 @@ def report(found: list[dict[str, Any]]) -> str:
     accounts = collections.Counter(trial["composition"] for trial in found)
     return "\n\n".join(
         [
-            f"Schedules {found[0]['seed']} to {found[-1]['seed']}, {sum(faults.values())} faults that happened, "
+            f"Schedules {found[0]['seed']} to {found[-1]['seed']}, {sum(faults.values())} faults that came due (a process may end "
+            "before its death, and a reply without arrays cannot be spoiled), "
             f"{attempts[0]} to {attempts[-1]} attempts a campaign (median {attempts[len(attempts) // 2]}); "
             f"{accounts['basic']} with basic accounts, {accounts['renyi']} with renyi ones. Each campaign: three "
             "hospitals, a quorum of two, three exchanges with noise and three without; every message served by a "
