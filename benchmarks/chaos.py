@@ -73,8 +73,8 @@ def report(found: list[dict[str, Any]]) -> str:
     accounts = collections.Counter(trial["composition"] for trial in found)
     return "\n\n".join(
         [
-            f"Schedules {found[0]['seed']} to {found[-1]['seed']}, {sum(faults.values())} faults that came due (a process may end "
-            "before its death, and a reply without arrays cannot be spoiled), "
+            f"Schedules {found[0]['seed']} to {found[-1]['seed']}, {sum(faults.values())} faults that came "
+            "due (a process may end before its death, and a reply without arrays cannot be spoiled), "
             f"{attempts[0]} to {attempts[-1]} attempts a campaign (median {attempts[len(attempts) // 2]}); "
             f"{accounts['basic']} with basic accounts, {accounts['renyi']} with renyi ones. Each campaign: three "
             "hospitals, a quorum of two, three exchanges with noise and three without; every message served by a "
