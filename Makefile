@@ -4,11 +4,11 @@ UV ?= uv
 RUN = $(UV) run --frozen --extra sim
 CHECKOUT := $(shell mktemp -u -d)/pericard
 
-.PHONY: help setup format check lint types test test-all package simulate audit-self
+.PHONY: help setup format check lint types test test-all e2e package simulate audit-self
 .DEFAULT_GOAL := help
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## ?(.*)/  \1\t\2/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## ?(.*)/  \1\t\2/' | expand -t 14
 
 setup: ## install everything that is locked, and the hooks of git where pre-commit is installed
 	$(UV) sync --frozen --extra sim
@@ -32,6 +32,9 @@ test: ## the tests, without the slow ones
 
 test-all: ## the tests, slow ones too (they guard the claims)
 	$(RUN) pytest -m "not gpu"
+
+e2e: ## three hospitals and a coordinator over TLS: the same arrays as in one process, and threats
+	$(RUN) pytest -m "not gpu" tests/e2e/test_deployment.py tests/e2e/test_hostile.py
 
 package: ## build the wheel and Flower's bundle from what is committed, and list them
 	git clone --quiet --no-hardlinks . $(CHECKOUT)
