@@ -1,53 +1,26 @@
 """What a proposed campaign would do at this hospital, worked out here before anybody approves it. Nothing is sent.
 
-Every stage of the proposal is walked in order: which message will arrive and how often, which fields its reply has, how
-many bytes leave, and what stands between them and a patient. Beside it the policy as it would hold: of two bounds, the
-site's and the proposal's, the tighter one. A campaign that this site would refuse is refused here, with all reasons.
+Every stage of the proposal is walked in order (`client.leaves`): which message will arrive and how often, which fields
+its reply has, how many bytes leave at most, and what stands between them and a patient. Beside it the policy as it
+would hold: of two bounds, the site's and the proposal's, the tighter one. A campaign that this site would refuse is
+refused here, with all reasons.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from client.admission import own_code
+from client.leaves import ASKS, ASKS_NOBODY, Leaves, is_secure, leaves_of, rule_of
 from client.site import Site
-from learning.messages import REPLIES, REQUESTS, Refusal
+from learning.messages import Refusal
 from learning.proposal import Proposal
 
-SMALL_BYTES = 400  # of a reply that holds numbers only
-COVERED, NOISED, ROUNDED, PUBLIC, BARE = (
-    "differentially private",
-    "noised counts, charged",
-    "rounded means of groups of at least min_cell test patients",
-    "says nothing about patients",
-    "NOT private",
-)
-UNSEEN = "the coordinator sees sums of sites alone"
 MINUTES = {
     "train": 2.0,
     "train.masked": 2.0,
     "evaluate": 3.0,
 }  # of a message on a small machine, for an order of magnitude
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaves:
-    """What leaves in one stage.
-
-    Attributes:
-        stage, message: of the campaign, and of the request.
-        exchanges: how often.
-        fields: of each reply.
-        bytes: of all replies.
-        privacy: what stands between them and a patient.
-    """
-
-    stage: str
-    message: str
-    exchanges: int
-    fields: tuple[str, ...]
-    bytes: int
-    privacy: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +68,7 @@ def foresee(site: Site, proposal: Proposal) -> Foreseen:
 
     plans = [plan_from_json(plan) for plan in proposal.plans(site.name)]
     stages: Sequence[Mapping[str, Any]] = proposal.campaign["stages"]
-    leaves = tuple(line for stage in stages for line in _leaves(site, stage))
+    leaves = leaves_of(site, stages)
     cost = epsilon(plans, proposal.delta) if plans else 0.0
     spent = site.ledger.spent()[0]
     return Foreseen(
@@ -147,6 +120,8 @@ def _refusals(
         told = stage["settings"]
         if (only := told.get("only")) and site.name not in only:
             continue
+        if stage["do"] not in ASKS and stage["do"] not in ASKS_NOBODY:
+            yield f"stage {stage['name']!r} does {stage['do']!r}, of which this code does not know what would leave"
         for kind, name in _parts(stage):
             try:
                 site.policy.allow(kind, name)
@@ -158,21 +133,19 @@ def _refusals(
             yield f"stage {stage['name']!r} {why}"
         if stage["do"] == "utility" and not site.policy.allow_scores:
             yield f"stage {stage['name']!r} asks for scores, which this site does not allow"
-        if stage["do"] in ("screen", "attack") and told.get("lane") != "FORMAL" and not site.policy.allow_empirical:
+        if stage["do"] == "shapes" and not site.policy.allow_shapes:
+            yield f"stage {stage['name']!r} asks where hearts lie, which this site does not allow"
+        exact = (stage["do"] == "attack" and told.get("lane") != "FORMAL") or "exact" in rule_of(stage, stages)
+        if exact and not site.policy.allow_empirical:
             yield f"stage {stage['name']!r} asks for exact counts, which this site does not allow"
 
 
 def _unmasked(site: Site, stage: Mapping[str, Any]) -> str:
     """Return why a training does not fit what this site says of secure aggregation; "" where it does."""
     told = site.policy.secure_aggregation
-    if _is_secure(stage):
+    if is_secure(stage):
         return "" if site.name in told.roster else "is under secure aggregation, for which site.yaml names no roster"
     return "would send changes in clear; this site asks for secure aggregation" if told.required else ""
-
-
-def _is_secure(stage: Mapping[str, Any]) -> bool:
-    """Say whether changes of this training leave under masks."""
-    return bool(stage["settings"].get("aggregation", {}).get("secure", False))
 
 
 def _parts(stage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -207,52 +180,3 @@ def _bounds(site: Site, plans: Sequence[Any]) -> Iterator[Bound]:
 
 def _yes(word: bool) -> str:
     return "yes" if word else "no"
-
-
-def _leaves(site: Site, stage: Mapping[str, Any]) -> Iterator[Leaves]:
-    """Return what a stage makes leave; a stage that asks sites nothing yields nothing."""
-    told, do = stage["settings"], stage["do"]
-    if (only := told.get("only")) and site.name not in only:
-        return
-    if do in ("train", "arrive"):
-        privacy = COVERED if told.get("plan") is not None else BARE
-        if not _is_secure(stage):
-            yield _line(stage, "train", told["rounds"], _weights_bytes(told), privacy)
-            return
-        for message in ("query.keys", "query.shares", "query.unmask"):
-            yield _line(stage, message, told["rounds"], SMALL_BYTES, PUBLIC)
-        yield _line(stage, "train.masked", told["rounds"], 2 * _weights_bytes(told), f"{privacy}; {UNSEEN}")
-    elif do == "reserve":
-        yield _line(stage, "query.reserve", 1, SMALL_BYTES, PUBLIC)
-    elif do == "shapes":
-        yield _line(stage, "query.measure", 1, SMALL_BYTES, COVERED)
-    elif do == "audit":
-        yield _line(stage, "query.guess", len(told["trainings"]), SMALL_BYTES, PUBLIC)
-    elif do == "utility":
-        yield _line(stage, "evaluate", 1, 4 * SMALL_BYTES, ROUNDED)
-    elif do == "attack":
-        yield _line(stage, "query.attack", 1, SMALL_BYTES, NOISED if told.get("lane") == "FORMAL" else BARE)
-    elif do == "screen" and (told.get("lane") == "EMPIRICAL" or told.get("votes")):
-        yield _line(stage, "query.screen", 1, SMALL_BYTES, BARE if told.get("lane") == "EMPIRICAL" else NOISED)
-    elif do == "certify":
-        yield _line(stage, "query.sign", 1, SMALL_BYTES, PUBLIC)
-
-
-def _line(stage: Mapping[str, Any], message: str, exchanges: int, size: int, privacy: str) -> Leaves:
-    assert message in REQUESTS  # noqa: S101 - a message that nobody registered would be a mistake of this file
-    names = tuple(field.name for field in fields(REPLIES[message]))
-    return Leaves(
-        stage=stage["name"], message=message, exchanges=exchanges, fields=names, bytes=exchanges * size,
-        privacy=privacy,
-    )  # fmt: skip
-
-
-def _weights_bytes(told: Mapping[str, Any]) -> int:
-    """Return the size of what one exchange of a training sends back: the trainable weights, in float32."""
-    from learning import arrays
-    from synthesis.parts import build
-
-    learner = build(told["kind"], told["name"], told["config"], seed=0, prior="")
-    own = told.get("personal") or None
-    sizes = [a.size for n, a in arrays.trainable(learner.module).items() if own is None or not n.startswith(own)]
-    return SMALL_BYTES + 4 * sum(sizes)

@@ -10,6 +10,7 @@ Errors::
     Refusal            what a site does not do; only its `Code` crosses the wire
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from learning import schema, wire
 from learning.schema import (
@@ -50,6 +52,7 @@ class Code(IntEnum):
     FAILED = 105
     OVER_TIME = 106
     REFUSED_FOREIGN = 107
+    UNRECORDED = 108
 
 
 class Refusal(Exception):
@@ -378,6 +381,18 @@ def encode(message: object) -> RecordDict:
     if arrays:
         record[ARRAYS] = ArrayRecord({n: Array(np.asarray(arrays[n], order="C")) for n in sorted(arrays)})
     return record
+
+
+def weigh(record: RecordDict) -> tuple[str, int]:
+    """Return the SHA-256 and the number of the bytes that a record is on the wire, without any message around it."""
+    parts = get_all_nested_objects(record)
+    h, size = hashlib.sha256(), 0
+    for name in sorted(parts):
+        content = parts[name].deflate()
+        h.update(len(content).to_bytes(8))
+        h.update(content)
+        size += len(content)
+    return h.hexdigest(), size
 
 
 def decode(record: RecordDict, kind: type[M]) -> M:

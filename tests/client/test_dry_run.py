@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from client.admission import own_code
-from client.dry_run import BARE, COVERED, foresee, lines
+from client.dry_run import foresee, lines
+from client.leaves import BARE, COVERED, NOISED
 from learning.proposal import Proposal
+from server.campaign import Stage
 from tests.hospitals import PLAN, campaign, hospital, reserve_stage, train_stage
+
+SCREEN = Stage(name="screen", do="screen", settings={"sampled": "sample"})
 
 
 def proposed(tmp_path: Path, *stages: Any, **changes: Any) -> Proposal:
@@ -58,4 +62,24 @@ def test_of_two_bounds_the_tighter_one_holds(tmp_path: Path) -> None:
 def test_an_expert_of_another_site_is_not_this_ones_business(tmp_path: Path) -> None:
     site = hospital(tmp_path / "sites")
     seen = foresee(site, proposed(tmp_path, reserve_stage(PLAN), train_stage(only=["corvus"])))
-    assert {line.stage for line in seen.leaves} == {"reserve"}
+    assert {line.stage for line in seen.leaves} == {"greeting", "reserve"}
+
+
+def test_what_it_does_not_know_of_is_refused(tmp_path: Path) -> None:
+    site = hospital(tmp_path / "sites")
+    seen = foresee(site, proposed(tmp_path, reserve_stage(PLAN), Stage(name="more", do="harvest", settings={})))
+    assert "does not know what would leave" in " ".join(seen.refused)
+
+
+def test_a_screening_is_judged_by_the_rule_to_which_its_coordinator_is_bound(tmp_path: Path) -> None:
+    site = hospital(tmp_path / "sites", allow_empirical=False)
+
+    def screened(**rule: Any) -> Any:
+        sample = Stage(name="sample", do="sample", settings={"rule": rule, "subjects": 96})
+        return foresee(site, proposed(tmp_path, reserve_stage(PLAN), sample, SCREEN))
+
+    assert "query.screen" not in {line.message for line in screened().leaves}
+    (votes,) = (line for line in screened(votes={"epsilon": 1.0}).leaves if line.message == "query.screen")
+    assert votes.privacy == NOISED
+    assert screened(votes={"epsilon": 1.0}).refused == ()
+    assert "exact counts" in " ".join(screened(exact={"alpha": 0.1}).refused)
