@@ -1,17 +1,21 @@
 """What this hospital approved: signed by its own key, bound to code, experiment and plans, asked for at admission.
 
-`approvals/<run>.json` is a signed approval. A site whose policy says `approval: true` admits no run without one, and a
-coordinator can only ask for what was approved: another digest is another campaign, for which nobody signed.
+`approvals/<run>.json` is a signed approval, `<run>.outgoing` beside it what may leave (`client.outgoing`). A site whose
+policy says `approval: true` admits no run without one, and a coordinator can only ask for what was approved: another
+digest is another campaign, for which nobody signed.
 """
 
-import base64
 import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from client import outgoing
+from client.leaves import leaves_of
 from client.site import SITE_FILE, Site
 from evaluation.envelope import Envelope, MalformedEnvelope, pae, seal
-from evaluation.trust import SITE, TrustedKey
+from evaluation.trust import own_key
 from learning import durable
 from learning.messages import Code, Refusal, Reserve
 from learning.proposal import Approval, Proposal, digest
@@ -21,7 +25,7 @@ TYPE = "application/vnd.pericard.approval+json"
 
 
 def approve(site: Site, proposal: Proposal) -> Approval:
-    """Sign that this site's people have seen `proposal`, and keep it."""
+    """Sign that this site's people have seen `proposal`, and keep it with the manifest of what may leave."""
     approval = Approval(
         site=site.name,
         run=proposal.run,
@@ -36,6 +40,8 @@ def approve(site: Site, proposal: Proposal) -> Approval:
     )
     payload = approval.to_json().encode()
     sealed = Envelope(payload=payload, payload_type=TYPE, signatures=(seal(payload, site.signing_key, TYPE),))
+    stages: Sequence[Mapping[str, Any]] = proposal.campaign["stages"]
+    outgoing.keep(site, proposal.run, leaves_of(site, stages))
     path = _path(site, proposal.run)
     path.parent.mkdir(exist_ok=True, mode=0o700)
     durable.write(path, sealed.canonical)
@@ -44,6 +50,7 @@ def approve(site: Site, proposal: Proposal) -> Approval:
 
 def withdraw(site: Site, run: str) -> bool:
     """Take an approval back; what was charged stays charged. Returns whether there was one."""
+    outgoing.discard(site, run)
     path = _path(site, run)
     there = path.exists()
     path.unlink(missing_ok=True)
@@ -63,8 +70,7 @@ def approved(site: Site, run: str) -> Approval | None:
         sealed = Envelope.parse(path.read_bytes(), payload_type=TYPE)
     except MalformedEnvelope as error:
         raise ValueError(f"{path}: {error}") from error
-    public = base64.b64encode(site.signing_key.public).decode()
-    own = TrustedKey(name=site.name, role=SITE, public_key=public)
+    own = own_key(site.name, site.signing_key.public)
     if not any(own.verifies(s.raw, pae(sealed.payload, TYPE)) for s in sealed.signatures):
         raise ValueError(f"{path} is not signed by this site's key")
     approval = Approval.parse(sealed.payload.decode())

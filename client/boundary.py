@@ -2,9 +2,14 @@
 
 An exception's text can hold a file name, and a file name a patient's. So no exception passes: its words go into the
 site's own `log` under a reference, and the reply is `Error(code, "CODE ref=…")` (flower.md 4.5). Replies are read back
-through their schema before they leave, so a field that no schema knows stays here, too.
+through their schema before they leave, so a field that no schema knows stays here, too; where campaigns are approved,
+they are held against the manifest of what may leave (`client.outgoing`).
+
+Both ways every message is written into the journal (`client.journal`) first. What cannot be written down, on a full
+disk, does not leave and is not even computed: the answer is the constant `UNRECORDED`.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -14,15 +19,23 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from uuid import uuid4
 
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 
-from client.site import find
-from learning import messages
+from client import outgoing
+from client.journal import FILE as JOURNAL
+from client.journal import SERVED, Journal, Passing
+from client.outgoing import Line
+from client.policy import NAME
+from client.site import Site, find
+from learning import messages, schema
 from learning.messages import REPLIES, REQUESTS, Code, Refusal
+
+UNKNOWN = "unknown"  # stands for a kind of message that is none: its name is a stranger's words
 
 
 class _OverTime(BaseException):
@@ -30,24 +43,87 @@ class _OverTime(BaseException):
 
 
 def guard(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
-    """Serve one message, or answer it with a code and a reference into the site's log."""
-    folder: Path | None = None
+    """Serve one message, or answer it with a code and a reference into the site's log; both are written down."""
+    visit = _Visit(message)
     try:
-        site = find(context.node_config)
-        folder = site.folder
-        with _clock(site.policy.seconds_per_message):
-            if message.metadata.message_type not in REQUESTS or not message.has_content():
-                words = f"no request is called {message.metadata.message_type!r}"
-                raise Refusal(Code.UNREADABLE, words)  # noqa: TRY301
-            reply = call_next(message, context)
-            messages.decode(reply.content, REPLIES[message.metadata.message_type])
-            return reply
+        return visit.left(visit.served(context, call_next), SERVED)
     except KeyboardInterrupt:  # somebody at this machine wants it to stop
         raise
     except BaseException as error:
+        return visit.refused(error)
+
+
+class _Visit:
+    """One message at this site, from its entry in the journal to that of what leaves for it."""
+
+    def __init__(self, message: Message) -> None:
+        self.message, self.kind = message, message.metadata.message_type
+        self.site: Site | None = None
+        self.line: Line | None = None
+        self.journal: Journal | None = None
+        self.number = 0
+        self.run = self.stage = ""
+
+    def served(self, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+        """Return the reply, checked; nothing is computed for what could not be written down or would not leave."""
+        message = self.message
+        self.site = find(context.node_config)
+        known = self.kind in REQUESTS and message.has_content()
+        if known:
+            self.run, self.stage = (_named(message.content, word) for word in ("run", "stage"))
+        digest, size = messages.weigh(message.content) if message.has_content() else _of_words("")
+        self.journal = Journal(self.site.folder / JOURNAL, self.site.signing_key)
+        self.number = self.journal.entered(self._entry(digest, size))
+        with _clock(self.site.policy.seconds_per_message):
+            if not known:
+                raise Refusal(Code.UNREADABLE, f"no request is called {self.kind!r}")
+            self.line = outgoing.line_for(self.site, kind=self.kind, run=self.run, stage=self.stage)
+            reply = call_next(message, context)
+            messages.decode(reply.content, REPLIES[self.kind])
+        return reply
+
+    def left(self, reply: Message, code: str) -> Message:
+        """Write down that `reply` leaves, and return it; raises `Refusal` where the manifest does not hold it."""
+        if self.journal is None:  # no site: nobody's journal
+            return reply
+        if reply.has_content():
+            digest, size = messages.weigh(reply.content)
+        else:
+            digest, size = _of_words(f"{reply.error.code} {reply.error.reason}")
+        line = self.line if code == SERVED else None
+        admit = None if line is None else partial(line.admit, digest, size)
+        self.journal.leaves(self._entry(digest, size), code=code, answers=self.number, admit=admit)
+        return reply
+
+    def refused(self, error: BaseException) -> Message:
+        """Return a code in the place of a reply; where not even that can be written down, one that says only so."""
+        folder = self.site.folder if self.site else None
         code, reference = code_of(error), uuid4().hex[:12]
-        _write_log(folder, message.metadata.message_type, code, reference, error)
-        return Message(Error(code, f"{code.name} ref={reference}"), reply_to=message)
+        _write_log(folder, self.kind, code, reference, error)
+        if self.site is None or self.number:
+            try:
+                return self.left(Message(Error(code, f"{code.name} ref={reference}"), reply_to=self.message), code.name)
+            except Exception as unwritten:
+                _write_log(folder, self.kind, Code.UNRECORDED, reference, unwritten)
+        return Message(Error(Code.UNRECORDED, Code.UNRECORDED.name), reply_to=self.message)
+
+    def _entry(self, digest: str, size: int) -> Passing:
+        kind = self.kind if self.kind in REQUESTS else UNKNOWN
+        return Passing(kind=kind, run=self.run, stage=self.stage, digest=digest, n_bytes=size)
+
+
+def _named(record: RecordDict, word: str) -> str:
+    """Return the run or the stage that a request names, "" where it names none that could be one."""
+    config = record.config_records.get(messages.RECORD)
+    try:
+        found = schema.parse("json", config and config.get("json")).get(word)
+    except schema.Malformed:  # whoever reads it whole will say so
+        return ""
+    return found if isinstance(found, str) and NAME.fullmatch(found) else ""
+
+
+def _of_words(words: str) -> tuple[str, int]:
+    return hashlib.sha256(words.encode()).hexdigest(), len(words.encode())
 
 
 def code_of(error: BaseException) -> Code:

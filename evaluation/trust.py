@@ -111,6 +111,11 @@ class TrustedKey:
         return True
 
 
+def own_key(name: str, public: bytes) -> TrustedKey:
+    """Return a site's key from its 32 public bytes, for what the site signed for itself; raises `ValueError`."""
+    return TrustedKey(name=name, role=SITE, public_key=base64.b64encode(public).decode())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
     """Keys by id, and how many different names of each role must have signed.

@@ -67,7 +67,6 @@ def test_a_patients_name_in_an_exception_stays_in_the_sites_log(
     def fail(*_: object) -> None:
         raise FileNotFoundError(f"/records/{CANARY}.dcm")
 
-    monkeypatch.setattr(Site, "signing_key", property(fail))
     monkeypatch.setattr(admission, "own_code", fail)
     monkeypatch.setattr("client.countersign.admitted", fail)
     monkeypatch.setattr("client.assessment.admitted", fail)
