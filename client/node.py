@@ -10,6 +10,7 @@ Errors: `NotReady`, a `ValueError` that says what is missing.
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import shlex
@@ -34,6 +35,7 @@ from evaluation.reviewed import OFFLINE, build_bundle, install_bundle, programs,
 from learning import durable
 
 FOLDER, KEY, AUTHORITY, JOINED = "node", "node.key", "ca.crt", "coordinator.yaml"
+PROCESSES = "processes.json"
 GRACE_SECONDS = 8.0
 
 
@@ -174,6 +176,21 @@ def approved_bundle(site: Site) -> str:
     return found.pop()
 
 
+def alive(site: Site) -> dict[str, bool]:
+    """Return which processes of this site's node were started last, and whether they still run."""
+    path = site.folder / FOLDER / PROCESSES
+    started: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: _is(pid, name) for name, pid in started.items()}
+
+
+def _is(pid: int, name: str) -> bool:
+    """Say whether process `pid` runs, and is no other that has its number by now."""
+    try:
+        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it ended, or this system does not say
+        return False
+
+
 @dataclass(slots=True)
 class Node:
     """The processes of a site's node."""
@@ -194,6 +211,8 @@ class Node:
                     stdin=subprocess.DEVNULL, start_new_session=True,
                 )  # fmt: skip
             self.processes[at : at + 1] = [begun]
+        told = {command[0]: process.pid for command, process in zip(self.commands, self.processes, strict=True)}
+        durable.write(self.folder / PROCESSES, json.dumps(told).encode())
 
     def restart_dead(self) -> str:
         """Start again what has ended; returns its name, or nothing."""

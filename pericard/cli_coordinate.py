@@ -100,3 +100,18 @@ def coordinate_resume(folder: Begun, patience: Patience = 24.0, as_json: Json = 
         lambda: command.run(folder, resume=True, patience_hours=patience, as_json=as_json),
         f"stopped; what was finished is kept. To go on: pericard coordinate resume {folder}",
     )
+
+
+@coordinate_app.command("status")
+def coordinate_status(
+    folder: Begun,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write it as a page without scripts.", dir_okay=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Say it again until nobody works on it any more.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Say how the campaign stands: sites, stages, exchanges, ε, bytes, failures. Asks no site and changes nothing."""
+    from pericard import status as command
+
+    return until_stopped(lambda: command.status(folder, html=html, follow=follow, as_json=as_json))

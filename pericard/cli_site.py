@@ -182,3 +182,38 @@ def site_leave(folder: Folder) -> int:
     from pericard import site as command
 
     return until_stopped(lambda: command.leave(folder))
+
+
+@site_app.command("log")
+def site_log(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER|FILE", help="Folder of the site, or a copy of its audit.jsonl.", exists=True),
+    ],
+    verify: Annotated[bool, typer.Option("--verify", help="Only say whether it is as it was written.")] = False,
+    public_key: Annotated[
+        str, typer.Option(metavar="HEX", help="Public key of the site, to verify a copy by; a folder has its own.")
+    ] = "",
+    head: Annotated[
+        str, typer.Option(metavar="SEQ:HASH", help="Head that was kept earlier: a journal without it was cut off.")
+    ] = "",
+    last: Annotated[int, typer.Option("--last", metavar="N", min=1, help="Show the last N messages.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """Show what entered and left this hospital, from its signed journal; every line is verified.
+
+    Exit code 6 where a line was edited, taken out, put in or moved; it is named.
+    """
+    from pericard import journal as command
+
+    return until_stopped(
+        lambda: command.show(path, only_verify=verify, public_key=public_key, head=head, last=last, as_json=as_json)
+    )
+
+
+@site_app.command("status")
+def site_status(folder: Folder, as_json: Json = False) -> int:
+    """Say what runs here, whom this site joined, what it approved and answered, what was spent, what was refused."""
+    from pericard import site_status as command
+
+    return until_stopped(lambda: command.status(folder, as_json=as_json))

@@ -12,7 +12,8 @@ Exit
 ├── 4 REFUSED       privacy.events.LedgerRefusal (BudgetExceeded is one), learning.messages.Refusal,
 │                   privacy.events.LedgerUnwritable, server.rounds.QuorumLost, evaluation.provenance.ScatteredCode
 ├── 5 UNREADABLE    cohorts.study.UnreadableStudy, and a quorum that was lost because of one
-├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate, privacy.events.LedgerCorrupt
+├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate, privacy.events.LedgerCorrupt,
+│                   client.journal.JournalCorrupt
 ├── 70              a bug (with its traceback)
 └── 130             stopped by Ctrl-C
 ```
@@ -47,6 +48,7 @@ CODES: Mapping[str, Exit] = {
     "cohorts.study.UnreadableStudy": Exit.UNREADABLE,
     "evaluation.certificate.InvalidCertificate": Exit.INTEGRITY,
     "privacy.events.LedgerCorrupt": Exit.INTEGRITY,
+    "client.journal.JournalCorrupt": Exit.INTEGRITY,
 }
 SITE_CODES: Mapping[str, Exit] = {"UNREADABLE": Exit.UNREADABLE}  # what a site answers, where that says more
 

@@ -122,11 +122,7 @@ def link(coordinator: Coordinator) -> Iterator[Link]:
         f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
         f'address = "127.0.0.1:{inner}"\nroot-certificates = "{certs / "ca.crt"}"\n'
     ).encode()
-    env = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")} | OFFLINE
-    env |= {
-        "FLWR_HOME": str(home.resolve()), "PATH": programs(), "NO_COLOR": "1",
-        "PERICARD_CAMPAIGN": str((root / "campaign.json").resolve()),
-    }  # fmt: skip
+    env = environment(coordinator)
     secret, shown = str(keys / "superexec.secret"), coordinator.shown
     tls = ["--ssl-ca-certfile", certs / "ca.crt", "--ssl-certfile", certs / "server.pem"]
     served = [
@@ -152,6 +148,14 @@ def link(coordinator: Coordinator) -> Iterator[Link]:
         finally:
             for process in reversed(processes):
                 end(process)
+
+
+def environment(coordinator: Coordinator) -> dict[str, str]:
+    """Return the environment of everything that belongs to the SuperLink: nothing of Flower's from outside."""
+    root = coordinator.folder.resolve() / LINK
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
+    own = {"FLWR_HOME": str(root / "home"), "PATH": programs(), "NO_COLOR": "1"}
+    return kept | OFFLINE | own | {"PERICARD_CAMPAIGN": str(root / "campaign.json")}
 
 
 def _started(command: Sequence[str], log: Path, folder: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import Message
@@ -42,7 +43,8 @@ def note(site: str, kind: str, request: object, reply: Message) -> None:
     votes = "votes" in getattr(request, "rule", {})
     charged = votes or getattr(request, "plan", None) is not None or bool(getattr(request, "formal", False))
     size = sum(len(part.deflate()) for part in get_all_nested_objects(reply).values())
-    durable.append(path, canonical({"site": site, "kind": kind, "bytes": size, "charged": charged}))
+    row = {"site": site, "kind": kind, "bytes": size, "charged": charged}
+    durable.append(path, canonical({"utc": datetime.now(UTC).isoformat(timespec="seconds"), **row}))
 
 
 def section(folder: Path) -> tuple[Left, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +31,9 @@ class Journal:
 
     def __call__(self, stage: str, fraction: float, words: str) -> None:
         """Append one line."""
-        durable.append(self.path, json.dumps({"stage": stage, "fraction": round(fraction, 4), "words": words}))
+        utc = datetime.now(UTC).isoformat(timespec="seconds")
+        told = {"utc": utc, "stage": stage, "fraction": round(fraction, 4), "words": words}
+        durable.append(self.path, json.dumps(told))
         self._also(stage, fraction, words)
 
 
