@@ -109,8 +109,12 @@ def _weights(told: Mapping[str, Any]) -> dict[str, Any]:
     from synthesis.parts import build
 
     learner = build(told["kind"], told["name"], told["config"], seed=0, prior="")
-    own = told.get("personal") or None
-    return {n: a for n, a in arrays.trainable(learner.module).items() if own is None or not n.startswith(own)}
+    own, dice = told.get("personal") or None, np.random.default_rng(0)  # equal arrays would travel as one
+    return {
+        n: dice.standard_normal(a.shape, np.float32)
+        for n, a in arrays.trainable(learner.module).items()
+        if own is None or not n.startswith(own)
+    }
 
 
 def _shapes(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
