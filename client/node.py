@@ -154,10 +154,13 @@ def _only_reviewed(site: Site, digest: str) -> None:
 
 def environment(site: Site, *, threads: int) -> dict[str, str]:
     """Return the environment of everything that belongs to the node: nothing of Flower's from outside."""
+    from synthesis import priors
+
     home = (site.folder / FOLDER / "home").resolve()
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
     own = {
         "FLWR_HOME": str(home),
+        "PERICARD_PRIORS": str(priors.folder().resolve()),  # bundles have no weights
         "PATH": f"{home / 'bin'}{os.pathsep}{programs()}",
         "OMP_NUM_THREADS": str(threads),
         "NO_COLOR": "1",

@@ -30,6 +30,7 @@ from server.failure import FILE, read_failure
 from server.progress import Follower, Progress
 from server.rounds import QuorumLost
 from server.superlink import CONNECTION, SimulationFailed, free_ports
+from synthesis import priors
 
 START_SECONDS = 180.0
 POLL_SECONDS, ASK_SECONDS, AGAIN_SECONDS, LATE_SECONDS = 2.0, 20.0, 10.0, 120.0
@@ -155,7 +156,11 @@ def environment(coordinator: Coordinator) -> dict[str, str]:
     root = coordinator.folder.resolve() / LINK
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_")}
     own = {"FLWR_HOME": str(root / "home"), "PATH": programs(), "NO_COLOR": "1"}
-    return kept | OFFLINE | own | {"PERICARD_CAMPAIGN": str(root / "campaign.json")}
+    ours = {
+        "PERICARD_CAMPAIGN": str(root / "campaign.json"),
+        "PERICARD_PRIORS": str(priors.folder().resolve()),  # bundles have no weights
+    }
+    return kept | OFFLINE | own | ours
 
 
 def _started(command: Sequence[str], log: Path, folder: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":

@@ -134,3 +134,8 @@ def test_a_site_that_left_keeps_its_account_and_joins_with_another_key(tmp_path:
     assert not (site.folder / "node" / node.KEY).exists()
     assert (site.folder / "secrets" / "signing.pem").exists()
     assert node.join(site, {**invitation, "public_key": "cd" * 32}) != first
+
+
+def test_a_node_reads_the_priors_that_are_installed_since_its_bundle_has_none(tmp_path: Path) -> None:
+    told = node.environment(hospital(tmp_path), threads=1)
+    assert (Path(told["PERICARD_PRIORS"]) / "view_classifier.safetensors").is_file()
