@@ -13,7 +13,6 @@ Errors::
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from learning import schema, wire
+from learning.codes import Code as Code
 from learning.schema import (
     Arms,
     Digest,
@@ -40,19 +40,6 @@ M = TypeVar("M")
 RECORD, ARRAYS = "message", "arrays"
 REQUESTS: dict[str, type[Any]] = {}
 REPLIES: dict[str, type[Any]] = {}
-
-
-class Code(IntEnum):
-    """All that a site says about why it did not answer."""
-
-    REFUSED_POLICY = 101
-    REFUSED_BUDGET = 102
-    REFUSED_CODE = 103
-    UNREADABLE = 104
-    FAILED = 105
-    OVER_TIME = 106
-    REFUSED_FOREIGN = 107
-    UNRECORDED = 108
 
 
 class Refusal(Exception):
