@@ -32,7 +32,11 @@ EXPERIMENTS = {
         "release.candidates=64", "assess.tasks=[]",
     ),
     "echo_video": TINY,
-    "experts": ("experiment=experts", *SMALL[2:], *QUICK, "train_generator.exchanges=1", "views.width=4"),
+    "experts": (
+        "experiment=experts", *SMALL[2:], *QUICK, "generator.prior=false", "generator.width=32", "generator.depth=1",
+        "generator.heads=2", "generator.autoencoder_width=8", "generator.sample_steps=2", "views.width=4",
+        "train_views.exchanges=1", "train_generator.exchanges=1", "threads=1",
+    ),
 }  # fmt: skip
 
 
