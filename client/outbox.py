@@ -4,10 +4,7 @@ An answer that held noise must not be drawn anew (two draws of one number are le
 about patients that was answered once is not answered again in other words.
 """
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,7 +35,7 @@ class Outbox:
         path = self.folder / run / f"{key}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         asked = wire.digest(request)
-        with self._alone():
+        with durable.lock(self.folder / "lock", wait=True):
             if path.exists():
                 reply, answered = wire.from_bytes(path.read_bytes(), kind)
                 if answered != asked:
@@ -51,12 +48,3 @@ class Outbox:
     def answered(self, run: str, key: str) -> bool:
         """Say whether `key` of `run` has an answer."""
         return (self.folder / run / f"{key}.safetensors").exists()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)

@@ -7,12 +7,13 @@ Errors: `InUse`, a `ValueError` that names the folder.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from learning import durable
 
 GONE_SECONDS = 30.0
 
@@ -28,29 +29,30 @@ def alone(folder: Path, home: Path) -> Iterator[None]:
     Raises:
         InUse: if another process holds the folder.
     """
-    handle = os.open(folder / "running", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(durable.lock(folder / "running", wait=False))
+        except BlockingIOError as error:
+            raise InUse(f"another process works with {folder}: end that one first") from error
         _end(home)
         yield
-    except BlockingIOError as error:
-        raise InUse(f"another process works with {folder}: end that one first") from error
-    finally:
-        os.close(handle)
 
 
 def _end(home: Path) -> None:
     deadline = time.monotonic() + GONE_SECONDS
-    while (left := _of(home)) and time.monotonic() < deadline:
+    while (left := marked("FLWR_HOME", str(home.resolve()))) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
 
 
-def _of(home: Path) -> list[int]:
-    """Return the processes that work in `home`; one that has ended and was not waited for has no environment."""
-    wanted, found = b"FLWR_HOME=" + os.fsencode(home.resolve()), []
+def marked(name: str, value: str) -> list[int]:
+    """Return the processes but this one whose environment holds `name` with `value`; none where there is no /proc.
+
+    One that has ended and was not waited for has no environment.
+    """
+    wanted, found = f"{name}=".encode() + os.fsencode(value), []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if wanted in entry.read_bytes().split(b"\0") and int(entry.parent.name) != os.getpid():

@@ -1,6 +1,9 @@
-"""Files that are whole or absent, whatever happens to the process or the power."""
+"""Files that are whole or absent, whatever happens to the process or the power, and who may write them now."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -28,5 +31,21 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock file `path`, which its holder's death gives back.
+
+    Args:
+        path: made where there is none.
+        wait: for whoever holds it; without, raises `BlockingIOError`.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
     finally:
         os.close(handle)

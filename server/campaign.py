@@ -6,14 +6,12 @@ exchange. The sites answer a repeated question with the same bytes, so a resumed
 same ε as one that was never killed.
 """
 
-import fcntl
 import hashlib
 import importlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -275,11 +273,9 @@ def _folder(campaign: Campaign, stage: str) -> Path:
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Hold the folder; raises `ValueError` if another process works in it."""
-    handle = os.open(root / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as held:
+        try:
+            held.enter_context(durable.lock(root / "lock", wait=False))
+        except BlockingIOError as error:
+            raise ValueError(f"another process works in {root}") from error
         yield
-    except BlockingIOError as error:
-        raise ValueError(f"another process works in {root}") from error
-    finally:
-        os.close(handle)

@@ -6,7 +6,6 @@ they answered before, so nothing is charged twice.
 """
 
 import contextlib
-import http.client
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ from server.coordinator import LINK, OUT, PROPOSAL, Coordinator
 from server.failure import FILE, read_failure
 from server.progress import Follower, Progress
 from server.rounds import QuorumLost
-from server.superlink import CONNECTION, SimulationFailed, free_ports
+from server.superlink import CONNECTION, SimulationFailed, flwr, free_ports, wait
 from synthesis import priors
 
 START_SECONDS = 180.0
@@ -46,17 +45,7 @@ class Link:
 
     def flwr(self, *arguments: str) -> dict[str, Any]:
         """Run Flower's command line and return the JSON it prints; raises `SimulationFailed` with its words."""
-        done = subprocess.run(
-            ["flwr", *arguments, "--format", "json"],
-            env=self.env, cwd=self.coordinator.folder / LINK, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        try:
-            answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
-        except ValueError as error:
-            raise SimulationFailed(f"flwr {arguments[0]}: {(done.stdout + done.stderr).strip()[-2000:]}") from error
-        if not answer.get("success"):
-            raise SimulationFailed(f"flwr {arguments[0]}: {answer}")
-        return answer
+        return flwr(self.coordinator.folder / LINK, self.env, *arguments)
 
     def register(self) -> dict[str, str]:
         """Register the nodes of `sites/` that are not yet known; returns name → status of all."""
@@ -143,7 +132,8 @@ def link(coordinator: Coordinator) -> Iterator[Link]:
         durable.write(home / "config.toml", told)
         try:
             processes.append(_started(served, root / "superlink.log", empty, env))
-            _wait(processes[0], inner, certs / "ca.crt", root / "superlink.log")
+            trusted = ssl.create_default_context(cafile=certs / "ca.crt")
+            wait(processes[0], inner, root / "superlink.log", seconds=START_SECONDS, tls=trusted)
             processes.append(_started(runner, root / "superexec.log", empty, env))
             yield found
         finally:
@@ -179,22 +169,6 @@ def end(process: "subprocess.Popen[bytes]", *, seconds: float = 8.0) -> None:
             process.wait(seconds)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _wait(process: "subprocess.Popen[bytes]", port: int, authority: Path, log: Path) -> None:
-    context = ssl.create_default_context(cafile=authority)
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=context)
-            connection.request("GET", "/health")
-            answer = connection.getresponse().status
-            connection.close()
-            if answer == 200:
-                return
-        time.sleep(0.2)
-    end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else []
-    raise SimulationFailed("the SuperLink did not start; its log ends:\n" + "\n".join(end))
 
 
 class LinkLost(RuntimeError):

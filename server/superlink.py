@@ -7,12 +7,15 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from evaluation.orphans import marked
 
 CONNECTION = "pericard"
 MARK = "PERICARD_SIMULATION"
@@ -38,22 +41,26 @@ class SuperLink:
 
     def flwr(self, *arguments: str) -> dict[str, Any]:
         """Run Flower's command line and return the JSON it prints; raises `SimulationFailed` with its words."""
-        done = subprocess.run(
-            ["flwr", *arguments, "--format", "json"],
-            env=dict(self.env), cwd=self.root, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        try:
-            answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
-        except ValueError as error:
-            raise SimulationFailed(f"flwr {arguments[0]}: {(done.stdout + done.stderr).strip()[-2000:]}") from error
-        if not answer.get("success"):
-            raise SimulationFailed(f"flwr {arguments[0]}: {answer}")
-        return answer
+        return flwr(self.root, self.env, *arguments)
 
     def log(self) -> str:
         """Return the end of the log."""
-        lines = (self.root / "superlink.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_LINES:])
+        return end_of(self.root / "superlink.log")
+
+
+def flwr(folder: Path, env: Mapping[str, str], *arguments: str) -> dict[str, Any]:
+    """Run Flower's command line in `folder` and return the JSON it prints; raises `SimulationFailed` with its words."""
+    done = subprocess.run(
+        ["flwr", *arguments, "--format", "json"],
+        env=dict(env), cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    except ValueError as error:
+        raise SimulationFailed(f"flwr {arguments[0]}: {(done.stdout + done.stderr).strip()[-2000:]}") from error
+    if not answer.get("success"):
+        raise SimulationFailed(f"flwr {arguments[0]}: {answer}")
+    return answer
 
 
 @contextlib.contextmanager
@@ -82,24 +89,36 @@ def superlink(root: Path, env: Mapping[str, str]) -> Iterator[SuperLink]:
             command, cwd=root / "empty", env=dict(link.env), stdout=log, stderr=log, start_new_session=True
         )
     try:
-        _wait(link, process, port)
+        wait(process, port, root / "superlink.log", seconds=START_SECONDS)
         yield link
     finally:
         _end(process, mark)
 
 
-def _wait(link: SuperLink, process: "subprocess.Popen[bytes]", port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def wait(
+    process: "subprocess.Popen[bytes]", port: int, log: Path, *, seconds: float, tls: ssl.SSLContext | None = None
+) -> None:
+    """Wait until the SuperLink on `port` of loopback is well; raises `SimulationFailed` with the end of its log."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-            connection.request("GET", "/health")
-            answer = connection.getresponse().status
-            connection.close()
-            if answer == 200:
-                return
+            way = (
+                http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+                if tls is None
+                else http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=tls)
+            )
+            with contextlib.closing(way):
+                way.request("GET", "/health")
+                if way.getresponse().status == 200:
+                    return
         time.sleep(0.2)
-    raise SimulationFailed(f"the SuperLink did not start; the log ends:\n{link.log()}")
+    raise SimulationFailed(f"the SuperLink did not start; its log ends:\n{end_of(log)}")
+
+
+def end_of(log: Path) -> str:
+    """Return the last lines of a log, if there is one."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return "\n".join(lines[-LOG_LINES:])
 
 
 def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
@@ -107,23 +126,13 @@ def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        for pid in _marked(mark):
+        for pid in marked(MARK, mark):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
         deadline = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < deadline and (process.poll() is None or _marked(mark)):
+        while time.monotonic() < deadline and (process.poll() is None or marked(MARK, mark)):
             time.sleep(0.1)
     process.wait()
-
-
-def _marked(mark: str) -> list[int]:
-    """Return the processes whose environment holds our mark (where there is a /proc; elsewhere the group must do)."""
-    wanted, found = f"{MARK}={mark}".encode(), []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if wanted in entry.read_bytes().split(b"\0"):
-                found.append(int(entry.parent.name))
-    return found
 
 
 def free_ports(n: int) -> list[int]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.orphans import marked
 from evaluation.provenance import PACKAGES, code_root, digest_of
 from evaluation.reviewed import OFFLINE, write_bundle
 from server.simulation import _environment, run_simulation
-from server.superlink import MARK, SimulationFailed, SuperLink, _end, _marked, free_ports, superlink
+from server.superlink import MARK, SimulationFailed, SuperLink, _end, free_ports, superlink
 from tests.hospitals import campaign
 
 ROOT = Path(__file__).parents[2]
@@ -60,10 +61,10 @@ def test_a_child_that_left_the_process_group_is_ended_by_its_mark() -> None:
     mark = "0123456789abcdef"
     script = "import subprocess, sys; subprocess.run(['sleep', '60'], start_new_session=True)"
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, MARK: mark}, start_new_session=True)
-    while len(_marked(mark)) < 2:
+    while len(marked(MARK, mark)) < 2:
         assert process.poll() is None
     _end(process, mark)
-    assert _marked(mark) == []
+    assert marked(MARK, mark) == []
 
 
 def test_words_of_the_command_line_are_passed_on_when_it_fails(tmp_path: Path) -> None:
