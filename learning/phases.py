@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 
 PHASES = ("ED", "MS", "ES", "PF", "MD")
 Curve = NDArray[np.float64]
@@ -89,4 +88,6 @@ def _early_filling(alpha: Curve, window: list[int]) -> int:
 
 
 def _peaks(alpha: Curve, window: list[int]) -> list[int]:
+    from scipy.signal import find_peaks  # loads for a second: not in every message that a site answers
+
     return [window[k] for k in find_peaks(alpha[window])[0]]

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 
 Floats = NDArray[np.floating[Any]]
 Finder = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]  # of the sector (h, w) of one picture
@@ -98,6 +97,8 @@ def _hull(body: NDArray[np.bool_]) -> NDArray[np.bool_]:
     points = np.argwhere(outline).astype(np.float64)
     if len(points) < 3 or (np.ptp(points, axis=0) == 0).any():
         return body
+    from scipy.spatial import ConvexHull, QhullError
+
     try:
         edges = ConvexHull(points).equations.astype(np.float32)
     except QhullError:  # all on one slanted line

@@ -1,5 +1,7 @@
 """Local training: members only, charged first, answered once, and never without noise unless the hospital says so."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,13 @@ def test_a_training_whose_canaries_are_lost_is_not_vouched_for(tmp_path: Path, s
     wire.ask(reserve_request(PLAN))
     wire.ask(train_request(round=1))
     assert wire.ask(Guess(run="run-1", stage=stage, rounds=rounds)) is Code.UNREADABLE
+
+
+def test_a_training_loads_nothing_of_scipy_that_it_does_not_call() -> None:
+    heavy = ("scipy.signal", "scipy.stats", "scipy.spatial", "scipy.optimize")
+    look = (
+        "import sys, client.app, client.training, synthesis.parts, learning.learner, cohorts.readers; "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
