@@ -20,17 +20,24 @@ from tests.hospitals import NAMES, Wire, hospital, train_request
 FIVE = (*NAMES, "draco", "eridanus")
 
 
-def acquainted(root: Path, names: Sequence[str] = NAMES, **bounds: Any) -> list[Site]:
-    """Make hospitals each of which has all others on its roster."""
+def acquainted(
+    root: Path,
+    names: Sequence[str] = NAMES,
+    *,
+    cohort: Mapping[str, Any] | None = None,
+    approval: bool = False,
+    **bounds: Any,
+) -> list[Site]:
+    """Make hospitals over such cohorts, each of which has all others on its roster."""
     roster = {}
     for name in names:
         path = root / name / "secrets" / SIGNING
         path.parent.mkdir(parents=True)
         SigningKey.create().write(path)
         roster[name] = base64.b64encode(SigningKey.read(path).public).decode()
-    told = SecureAggregation(roster=roster, **bounds)
+    told, more = SecureAggregation(roster=roster, **bounds), {"approval": True} if approval else {}
     return [
-        hospital(root, name, cohort={"reader": "canary", "seed": seed}, secure_aggregation=told)
+        hospital(root, name, cohort={**(cohort or {"reader": "canary"}), "seed": seed}, secure_aggregation=told, **more)
         for seed, name in enumerate(names)
     ]
 
