@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client import approval, only_reviewed
+from client import approval, ending, only_reviewed
 from client.site import Site
 from evaluation import orphans
 from evaluation.reviewed import OFFLINE, build_bundle, install_bundle, programs, unlock
@@ -36,6 +36,7 @@ from learning import durable
 
 FOLDER, KEY, AUTHORITY, JOINED = "node", "node.key", "ca.crt", "coordinator.yaml"
 PROCESSES = "processes.json"
+NODE = "flower-supernode"
 GRACE_SECONDS = 8.0
 
 
@@ -137,19 +138,24 @@ def install(site: Site, digest: str) -> None:
     if (found := hashlib.sha256(bundle).hexdigest()) != digest:
         raise NotReady(f"the installed code makes bundle {found[:12]}…, approved is {digest[:12]}…")
     install_bundle(bundle, site.folder / FOLDER / "home")
-    _only_reviewed(site, digest)
+    _write_programs(site, digest)
 
 
-def _only_reviewed(site: Site, digest: str) -> None:
-    """Write the program that SuperExec finds as `flwr-clientapp`: Flower's, for this bundle and no other."""
+def _write_programs(site: Site, digest: str) -> None:
+    """Write what is found in the place of Flower's programs: a ClientApp of one bundle, a SuperNode that can end."""
+    folder = site.folder / FOLDER / "home" / "bin"
+    folder.mkdir(mode=0o700)
     told = {only_reviewed.BUNDLE: digest, only_reviewed.VERSION: version("pericard")}
-    words = [sys.executable, "-P", str(Path(only_reviewed.__file__).resolve())]
-    program = site.folder / FOLDER / "home" / "bin" / "flwr-clientapp"
-    program.parent.mkdir(mode=0o700)
-    lines = ["#!/bin/sh", *(f"export {name}={shlex.quote(value)}" for name, value in told.items())]
-    durable.write(program, "\n".join([*lines, f'exec {shlex.join(words)} "$@"', ""]).encode())
-    program.chmod(0o500)
-    program.parent.chmod(0o500)
+    _write_program(folder / "flwr-clientapp", [str(Path(only_reviewed.__file__).resolve())], told)
+    _write_program(folder / NODE, [str(Path(ending.__file__).resolve()), NODE], {})
+    folder.chmod(0o500)
+
+
+def _write_program(path: Path, words: Sequence[str], environs: Mapping[str, str]) -> None:
+    lines = ["#!/bin/sh", *(f"export {name}={shlex.quote(value)}" for name, value in environs.items())]
+    command = shlex.join([sys.executable, "-P", *words])
+    durable.write(path, "\n".join([*lines, f'exec {command} "$@"', ""]).encode())
+    path.chmod(0o500)
 
 
 def environment(site: Site, *, threads: int) -> dict[str, str]:
@@ -246,7 +252,7 @@ def running(site: Site, *, port: int) -> Iterator[Node]:
     durable.write(secret, secrets.token_hex(32).encode())
     (folder / "empty").mkdir(exist_ok=True)
     node = [
-        "flower-supernode", "--superlink", coordinator.address, "--root-certificates", str(folder / AUTHORITY),
+        NODE, "--superlink", coordinator.address, "--root-certificates", str(folder / AUTHORITY),
         "--auth-supernode-private-key", str(folder / KEY), "--host", "127.0.0.1", "--port", str(port),
         "--isolation", "process", "--superexec-auth-secret-file", str(secret),
         "--node-config", f"site={str(site.folder.resolve())!r}",
