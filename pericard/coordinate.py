@@ -105,11 +105,16 @@ def propose(folder: Path, overrides: Sequence[str]) -> int:
 
 
 def run(folder: Path, *, resume: bool, patience_hours: float, as_json: bool) -> int:
-    """Run the proposed campaign, or go on with it; the exit code is the verdict."""
+    """Run the proposed campaign, or go on with it; the exit code is the verdict.
+
+    Raises:
+        UsageError: nothing was proposed, or of other code; a campaign was begun already, or none to go on with.
+        QuorumLost, CampaignFailed, LinkLost: see `server.fleet.conduct`.
+    """
     from conf.compose import UsageError
     from pericard.simulate import progress_bars, show
     from server.coordinator import OUT, Coordinator
-    from server.fleet import conduct
+    from server.fleet import conduct, proposed
 
     begun = (folder / OUT / "campaign").exists()
     if begun != resume:
@@ -117,8 +122,13 @@ def run(folder: Path, *, resume: bool, patience_hours: float, as_json: bool) -> 
             f"{folder / OUT} holds a campaign that was begun: pericard coordinate resume {folder}" if begun
             else f"{folder / OUT} holds no campaign yet: pericard coordinate run {folder}"
         )  # fmt: skip
+    try:
+        coordinator = Coordinator.open(folder)
+        proposed(coordinator)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     with progress_bars(quiet=as_json) as progress:
-        conduct(Coordinator.open(folder), progress, patience_seconds=3600 * patience_hours)
+        conduct(coordinator, progress, patience_seconds=3600 * patience_hours)
     return show(folder / OUT, as_json=as_json)
 
 

@@ -7,13 +7,15 @@ nothing is imported to say that something went wrong: whoever raised the excepti
 Exit
 ├── 0 PASS          done, and the verdict is PASS
 ├── 1 FAIL          done, and a required rule is violated
-├── 2 USAGE         conf.compose.UsageError, an unknown command or option, a file the system will not open
+├── 2 USAGE         conf.compose.UsageError, evaluation.orphans.InUse, an unknown command or option,
+│                   a file the system will not open
 ├── 3 INCONCLUSIVE  done, and the evidence is too weak
 ├── 4 REFUSED       privacy.events.LedgerRefusal (BudgetExceeded is one), learning.messages.Refusal,
-│                   privacy.events.LedgerUnwritable, server.rounds.QuorumLost, evaluation.provenance.ScatteredCode
+│                   privacy.events.LedgerUnwritable, server.rounds.QuorumLost, server.failure.CampaignFailed,
+│                   server.fleet.LinkLost, evaluation.provenance.ScatteredCode
 ├── 5 UNREADABLE    cohorts.study.UnreadableStudy, and a quorum that was lost because of one
 ├── 6 INTEGRITY     evaluation.certificate.InvalidCertificate, privacy.events.LedgerCorrupt,
-│                   client.journal.JournalCorrupt
+│                   client.journal.JournalCorrupt, server.failure.CampaignChanged
 ├── 70              a bug (with its traceback)
 └── 130             stopped by Ctrl-C
 ```
@@ -44,11 +46,14 @@ CODES: Mapping[str, Exit] = {
     "privacy.events.LedgerUnwritable": Exit.REFUSED,
     "learning.messages.Refusal": Exit.REFUSED,
     "server.rounds.QuorumLost": Exit.REFUSED,
+    "server.failure.CampaignFailed": Exit.REFUSED,
+    "server.fleet.LinkLost": Exit.REFUSED,
     "evaluation.provenance.ScatteredCode": Exit.REFUSED,
     "cohorts.study.UnreadableStudy": Exit.UNREADABLE,
     "evaluation.certificate.InvalidCertificate": Exit.INTEGRITY,
     "privacy.events.LedgerCorrupt": Exit.INTEGRITY,
     "client.journal.JournalCorrupt": Exit.INTEGRITY,
+    "server.failure.CampaignChanged": Exit.INTEGRITY,
 }
 SITE_CODES: Mapping[str, Exit] = {"UNREADABLE": Exit.UNREADABLE}  # what a site answers, where that says more
 

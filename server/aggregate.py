@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from conf.aggregation import ADAPTIVE, Aggregation, fewest_sites
 from learning.messages import Trained
+from server.failure import CampaignFailed
 from server.rounds import Weights, fits, mean
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -41,11 +42,13 @@ def moved(
         number: of the exchange, from 1.
 
     Raises:
-        ValueError: if there are fewer changes than the strategy needs to bear `tolerated` hostile ones.
+        CampaignFailed: if there are fewer changes than the strategy needs to bear `tolerated` hostile ones.
     """
     least = fewest_sites(step.strategy, step.tolerated)
     if len(changes) < least:
-        raise ValueError(f"{step.strategy} bears {step.tolerated} of at least {least} sites, {len(changes)} answered")
+        raise CampaignFailed(
+            f"{step.strategy} bears {step.tolerated} of at least {least} sites, {len(changes)} answered"
+        )
     if step.strategy in ADAPTIVE:
         return _adaptive(model, mean(changes), step, past=past, number=number)
     change = COMBINE[step.strategy](changes, step.tolerated)

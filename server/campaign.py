@@ -18,11 +18,12 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from evaluation.orphans import InUse
 from learning import durable
 from learning.messages import Greeting
 from learning.schema import canonical
 from server import left
-from server.failure import FILE, write_failure
+from server.failure import FILE, CampaignChanged, CampaignFailed, write_failure
 from server.progress import Journal, Progress
 from server.rounds import discover
 
@@ -165,7 +166,8 @@ def run(grid: Grid, campaign: Campaign, progress: Progress) -> None:
     """Run what is not yet done of `campaign`, and write what comes of it under `campaign.out`.
 
     Raises:
-        ValueError: if the folder holds another campaign, or a finished stage whose files were changed.
+        CampaignFailed: it cannot go on as it was asked for, or (`CampaignChanged`) a finished stage was changed.
+        InUse: another process works in the folder.
         QuorumLost: if too few sites answer.
     """
     root = Path(campaign.out) / "campaign"
@@ -211,12 +213,12 @@ def finished_stage(out: Path, stage: str) -> Path:
     """Return the folder of a stage that a campaign in `out` finished.
 
     Raises:
-        ValueError: if there is none, or its files were changed since; names the folder or the file.
+        CampaignFailed: if there is none, or its files were changed since; names the folder or the file.
     """
     for folder in sorted((out / "campaign").glob(f"*-{stage}")):
         if folder.name.partition("-")[2] == stage and _finished(folder):
             return folder
-    raise ValueError(f"{out} holds no campaign that finished its stage {stage!r}")
+    raise CampaignFailed(f"{out} holds no campaign that finished its stage {stage!r}")
 
 
 def running(root: Path) -> bool:
@@ -224,7 +226,7 @@ def running(root: Path) -> bool:
     try:
         with _alone(root):
             return False
-    except ValueError:
+    except InUse:
         return True
 
 
@@ -234,24 +236,24 @@ def ended_in(campaign: Campaign) -> bool:
 
 
 def _claim(root: Path, campaign: Campaign) -> None:
-    """Write down whose folder this is; raises `ValueError` if it is another campaign's."""
+    """Write down whose folder this is; raises `CampaignFailed` if it is another campaign's."""
     path = root / "campaign.json"
     if path.exists():
         begun = replace(Campaign.parse(path.read_text(encoding="utf-8")), out=campaign.out)
         if begun != campaign:
-            raise ValueError(f"{root} holds another campaign; choose another folder or resume that one as it is")
+            raise CampaignFailed(f"{root} holds another campaign; choose another folder or resume that one as it is")
         return
     durable.write(path, campaign.to_json().encode())
 
 
 def _finished(folder: Path) -> bool:
-    """Say whether the stage is done; raises `ValueError` naming a file that was changed since."""
+    """Say whether the stage is done; raises `CampaignChanged` naming a file that was changed since."""
     if not (folder / DONE).exists():
         return False
     then = json.loads((folder / DONE).read_text(encoding="utf-8"))["files"]
     now = _digests(folder)
     if differs := sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)):
-        raise ValueError(f"{folder / differs[0]} was changed after its stage was done; begin in another folder")
+        raise CampaignChanged(f"{folder / differs[0]} was changed after its stage was done; begin in another folder")
     return True
 
 
@@ -272,10 +274,10 @@ def _folder(campaign: Campaign, stage: str) -> Path:
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Hold the folder; raises `ValueError` if another process works in it."""
+    """Hold the folder; raises `InUse` if another process works in it."""
     with ExitStack() as held:
         try:
             held.enter_context(durable.lock(root / "lock", wait=False))
         except BlockingIOError as error:
-            raise ValueError(f"another process works in {root}") from error
+            raise InUse(f"another process works in {root}") from error
         yield

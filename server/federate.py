@@ -16,6 +16,7 @@ from learning import arrays, durable
 from learning.messages import Train, Trained
 from learning.schema import canonical
 from server.aggregate import apart, bearable, moved
+from server.failure import CampaignChanged, CampaignFailed
 from server.rounds import Weights, ask
 from server.secure_sum import forget, secure_mean
 
@@ -55,14 +56,14 @@ class Checkpoint:
 
     @staticmethod
     def read(folder: Path) -> "Checkpoint | None":
-        """Return the last checkpoint, `None` where there is none; raises `ValueError` if its arrays were changed."""
+        """Return the last checkpoint, `None` where there is none; raises `CampaignChanged` if its arrays were."""
         if not (folder / CHECKPOINT).exists():
             return None
         told = json.loads((folder / CHECKPOINT).read_text(encoding="utf-8"))
         path = folder / f"round-{told['round']:04d}.safetensors"
         named = arrays.read(path)
         if arrays.digest(named) != told["digest"]:
-            raise ValueError(f"{path} is not what {CHECKPOINT} says: it was changed after it was written")
+            raise CampaignChanged(f"{path} is not what {CHECKPOINT} says: it was changed after it was written")
         model, kept, past = (
             {n.removeprefix(f"{part}/"): a.astype(np.float32) for n, a in named.items() if n.startswith(f"{part}/")}
             for part in ("model", "kept", "past")
@@ -102,7 +103,7 @@ def federate(
 
     Raises:
         QuorumLost: if too few sites answer; the checkpoint before stays.
-        ValueError: if the step would not be finite, or a secure sum cannot be opened.
+        CampaignFailed: if the step would not be finite, or a secure sum cannot be opened.
     """
     now = Checkpoint.read(folder) or Checkpoint(round=0, model=start, kept=start, history=())
     while now.round < rounds:
@@ -161,4 +162,4 @@ def _blend(before: NDArray[np.float32], after: NDArray[np.float32], weight: floa
 def _require_finite(weights: Weights) -> None:
     for name, array in weights.items():
         if not np.isfinite(array).all():
-            raise ValueError(f"array {name!r} overflowed in the step of the coordinator; lower its learning rate")
+            raise CampaignFailed(f"array {name!r} overflowed in the step of the coordinator; lower its learning rate")

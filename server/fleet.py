@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -82,11 +83,8 @@ class Link:
 
     def submit(self) -> str:
         """Start the campaign of the proposal; returns the id of Flower's run."""
-        coordinator, proposal = self.coordinator, self.coordinator.proposal
-        if proposal.code_digest != code_digest():
-            raise ValueError(f"{coordinator.folder / PROPOSAL} is of other code than is installed: propose again")
-        campaign = {**proposal.campaign, "out": str(_out(coordinator))}
-        durable.write(coordinator.folder / LINK / "campaign.json", json.dumps(campaign).encode())
+        coordinator = self.coordinator
+        durable.write(coordinator.folder / LINK / "campaign.json", proposed(coordinator).to_json().encode())
         app = (coordinator.folder / LINK / "app").resolve()
         shutil.rmtree(app, ignore_errors=True)  # of an earlier proposal, or half written
         (app / "pericard").mkdir(parents=True)
@@ -101,6 +99,7 @@ def link(coordinator: Coordinator) -> Iterator[Link]:
     Raises:
         SimulationFailed: if the SuperLink does not start.
         InUse: if another process runs this coordinator.
+        OSError: if nobody can listen where it shall.
     """
     root = coordinator.folder / LINK
     home, empty = root / "home", root / "empty"
@@ -130,6 +129,7 @@ def link(coordinator: Coordinator) -> Iterator[Link]:
     found = Link(coordinator=coordinator, env=env, processes=processes)
     with alone(root, home):
         durable.write(home / "config.toml", told)
+        _require_free(coordinator.listen)
         try:
             processes.append(_started(served, root / "superlink.log", empty, env))
             trusted = ssl.create_default_context(cafile=certs / "ca.crt")
@@ -171,6 +171,25 @@ def end(process: "subprocess.Popen[bytes]", *, seconds: float = 8.0) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def _require_free(address: str) -> None:
+    """Raise `OSError` naming `address` if nobody can listen there, not even after a while."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + AGAIN_SECONDS
+    while True:
+        try:
+            socket.create_server((host.strip("[]"), int(port)), family=_family(host)).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise OSError(error.errno, f"nobody can listen there: {error.strerror}", address) from error
+            time.sleep(0.5)
+        else:
+            return
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 class LinkLost(RuntimeError):
     """A process of the coordinator ended by itself; the campaign can go on in a new one."""
 
@@ -187,14 +206,17 @@ def conduct(coordinator: Coordinator, progress: Progress, *, patience_seconds: f
 
     Raises:
         QuorumLost: too few sites came (back) in that time; the same command goes on later.
-        ValueError: what the campaign raised.
-        SimulationFailed: the SuperLink could not be started, or its run was lost, over and over.
+        CampaignFailed: what the campaign raised.
+        ValueError: there is nothing that could be run (see `proposed`).
+        OSError: nobody can listen where the coordinator shall.
+        LinkLost: the SuperLink could not be started, or its run was lost, over and over.
     """
-    campaign = Campaign.parse(json.dumps({**coordinator.proposal.campaign, "out": str(_out(coordinator))}))
+    campaign = proposed(coordinator)
     waited = 0.0
     while True:
         began = time.monotonic()
         try:
+            progress("sites", 0.0, "the SuperLink starts")
             with link(coordinator) as running:
                 running.register()
                 _gather(running, campaign, progress, patience_seconds - waited)
@@ -202,10 +224,21 @@ def conduct(coordinator: Coordinator, progress: Progress, *, patience_seconds: f
                 return
         except (QuorumLost, LinkLost, SimulationFailed) as error:
             waited += min(time.monotonic() - began, AGAIN_SECONDS) + AGAIN_SECONDS
+            words = str(error).partition("\n")[0][:120]
             if waited >= patience_seconds:
+                if isinstance(error, SimulationFailed):
+                    raise LinkLost(f"{words} See {coordinator.folder / LINK / 'superlink.log'}") from error
                 raise
-            progress("sites", 0.0, f"{' '.join(str(error).split())[:120]}; goes on in {AGAIN_SECONDS:g} s")
+            progress("sites", 0.0, f"{words}; goes on in {AGAIN_SECONDS:g} s")
             time.sleep(AGAIN_SECONDS)
+
+
+def proposed(coordinator: Coordinator) -> Campaign:
+    """Return the campaign to run; raises `ValueError` where none was proposed, or of other code than is installed."""
+    proposal = coordinator.proposal
+    if proposal.code_digest != code_digest():
+        raise ValueError(f"{coordinator.folder / PROPOSAL} is of other code than is installed: propose again")
+    return Campaign.parse(json.dumps({**proposal.campaign, "out": str(_out(coordinator))}))
 
 
 def _out(coordinator: Coordinator) -> Path:
@@ -248,6 +281,7 @@ def _follow(running: Link, campaign: Campaign, progress: Progress) -> None:
     for stage, fraction, words in follower:
         progress(stage, fraction, words)
     if (failure := read_failure(Path(campaign.out))) is not None:
+        failure.add_note(f"where it was raised: {running.coordinator.folder / LINK / 'superexec.log'}")
         raise failure
     if not ended_in(campaign):
         raise LinkLost(f"Flower's run ended as {status!r}")

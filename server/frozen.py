@@ -11,6 +11,7 @@ from learning.learners.expert import Expert
 from learning.ontology import from_json, to_json
 from learning.schema import canonical
 from server.campaign import State
+from server.failure import CampaignChanged
 
 EXPERT, RECORD, MEAN, SPREAD = "expert.safetensors", "expert.json", "_mean", "_spread"
 
@@ -32,7 +33,7 @@ def read(folder: Path) -> tuple[FrozenExpert, dict[str, str]]:
     """Return an expert and the digests, by site, that stood when it was frozen.
 
     Raises:
-        ValueError: if the folder holds none, or its bytes are not those of its digest; names the file.
+        CampaignChanged: if the folder holds none, or its bytes are not those of its digest; names the file.
     """
     try:
         told = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -43,20 +44,20 @@ def read(folder: Path) -> tuple[FrozenExpert, dict[str, str]]:
         found = FrozenExpert(label_map=words, config=config, arrays=named, mean=mean, spread=spread)
         digests = {str(site): str(digest) for site, digest in told["digests"].items()}
     except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder} holds no expert: {error}") from error
+        raise CampaignChanged(f"{folder} holds no expert: {error}") from error
     if found.digest != digests.get(words.site):
-        raise ValueError(f"{folder / EXPERT} was changed after the expert of {words.site} was frozen")
+        raise CampaignChanged(f"{folder / EXPERT} was changed after the expert of {words.site} was frozen")
     return found, digests
 
 
 def unchanged(state: State, stages: Iterable[str]) -> list[FrozenExpert]:
-    """Return the experts of `stages`; raises `ValueError` naming one that is not as those after it have seen it."""
+    """Return the experts of `stages`; raises `CampaignChanged` naming one that is not as later ones saw it."""
     found, digests = [], dict[str, str]()
     for stage in stages:
         expert, then = read(state.output(stage, EXPERT).parent)
         for site, digest in then.items():
             if digests.setdefault(site, digest) != digest:
-                raise ValueError(f"the expert of {site} is another than the one that {stage!r} joined")
+                raise CampaignChanged(f"the expert of {site} is another than the one that {stage!r} joined")
         found.append(expert)
     return found
 

@@ -10,7 +10,7 @@ sum of an exchange, so a coordinator that died meanwhile goes on with that one.
 Errors::
 
     rounds.QuorumLost   too few sites; says which did not answer, with which code
-    ValueError          what was opened is no sum: shares or masks that do not belong together
+    CampaignFailed      what was opened is no sum: shares or masks that do not belong together
 """
 
 import json
@@ -29,6 +29,7 @@ from learning.masked import OFFER_BYTES, SEALED_BYTES, Offer, Session
 from learning.messages import Keys, Masked, MaskedTrain, Parts, Share, Train, Unmask
 from learning.schema import canonical
 from privacy import masks, shamir
+from server.failure import CampaignFailed
 from server.rounds import Answers, QuorumLost, ask
 
 ATTEMPT, SUM = "attempt.json", "sum.safetensors"
@@ -177,16 +178,16 @@ def _bare(closed: _Closed, total: masks.Hidden, replies: Mapping[str, Parts]) ->
         try:
             secret = shamir.combine({names.index(n) + 1: shares[n][name] for n in openers})
         except ValueError as error:
-            raise ValueError(f"the sum cannot be opened: of {name!r}, {error}") from error
+            raise CampaignFailed(f"the sum cannot be opened: of {name!r}, {error}") from error
         if name in closed.survivors:
             if masked.commitment(closed.session, name, secret) != offers[name].commitment:
-                raise ValueError(
+                raise CampaignFailed(
                     f"the sum cannot be opened: the shares of {name!r} are not of the mask it committed to"
                 )
             masks.blind(bare, secret, add=False)
             continue
         if masked.public_of(secret) != offers[name].mask:
-            raise ValueError(f"the sum cannot be opened: the shares of {name!r} are not of the key it offered")
+            raise CampaignFailed(f"the sum cannot be opened: the shares of {name!r} are not of the key it offered")
         for survivor in closed.survivors:
             seed = masked.pair_seed(secret, offers[survivor].mask, circled, closed.asked, survivor, name)
             masks.blind(bare, seed, add=not survivor < name)

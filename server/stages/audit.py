@@ -17,6 +17,7 @@ from privacy.audit.layer import CANARIES, STATISTICS
 from privacy.audit.power import share_caught
 from privacy.mechanism import DpPlan, epsilon, plan_from_json
 from server.campaign import State
+from server.failure import CampaignFailed
 from server.rounds import Answers, ask
 
 RECORD = "audit.json"
@@ -71,7 +72,7 @@ def _all_right(found: Guesses) -> Guesses:
 
 
 def _expected(found: Guesses) -> Guesses:
-    """Return the guesses; raises `ValueError` where a site threw another number of coins than is fixed."""
+    """Return the guesses; raises `CampaignFailed` where a site threw another number of coins than is fixed."""
     if found.canaries != CANARIES:
-        raise ValueError(f"a site threw {found.canaries} coins, not {CANARIES}")
+        raise CampaignFailed(f"a site threw {found.canaries} coins, not {CANARIES}")
     return found

@@ -44,6 +44,7 @@ from server.evidence import (
     utility_findings,
     utility_section,
 )
+from server.failure import CampaignFailed
 from server.resemblance import fidelity_section
 from server.rounds import Answers, ask
 from server.stages.audit import RECORD as AUDITED
@@ -232,7 +233,7 @@ def _dp(state: State, lane: Lane) -> Dp:
     seen = None if any(stage.name == "reference" for stage in state.campaign.stages) else epsilon
     public = _settings_are_public(state)
     if covered and (problems := coverage.formal(_steps(state))):
-        raise ValueError("the FORMAL lane cannot be claimed: " + "; ".join(problems))
+        raise CampaignFailed("the FORMAL lane cannot be claimed: " + "; ".join(problems))
     return Dp(
         release_covered=covered,
         eps=epsilon if covered else None,

@@ -35,6 +35,7 @@ from privacy.randomness import SecureRandom
 from privacy.votes import everywhere
 from server.campaign import State
 from server.decoys import plant
+from server.failure import CampaignFailed
 from server.stages.film import CANDIDATE_CLIPS, PHANTOM_CLIPS
 from server.stages.sample import CANDIDATES, COMMITMENT, PHANTOMS
 from server.stages.train import WEIGHTS
@@ -68,7 +69,7 @@ def run(state: State) -> None:
         checks["patients"] = ~np.isin(looked.subject, np.array(whole)[~stays])
         whole = [s for s, kept in zip(whole, stays, strict=True) if kept]
     if not whole:
-        raise ValueError(f"screening kept none of {len(candidates.subjects)} candidates: {_shares(checks)}")
+        raise CampaignFailed(f"screening kept none of {len(candidates.subjects)} candidates: {_shares(checks)}")
     thin = _thinned(whole) if "exact" in rule else whole
     chosen = [candidates.subjects[s] for s in thin[: told["subjects"]]]
     released = candidates.select(chosen)

@@ -16,13 +16,16 @@ from learning.learners.expert import Expert
 from learning.ontology import from_json
 from server import frozen
 from server.campaign import State, finished_stage
+from server.failure import CampaignFailed
 
 
 def run(state: State) -> None:
-    """Read the expert by its digest, and write it again; raises `ValueError` if it is another than this one."""
+    """Read the expert by its digest, and write it again; raises `CampaignFailed` if it is another than this one."""
     told: Mapping[str, Any] = state.stage.settings
     older = frozen.unchanged(state, told["before"])
     expert, _ = frozen.read(finished_stage(Path(told["folder"]), f"expert-{told['site']}"))
     if (expert.label_map,) != from_json(told["words"]) or expert.config != Expert(**told["config"]):
-        raise ValueError(f"the expert in {told['folder']} has other words or another network than {told['site']} here")
+        raise CampaignFailed(
+            f"the expert in {told['folder']} has other words or another network than {told['site']} here"
+        )
     frozen.write(state.folder, expert, older=frozen.digests(older))

@@ -34,6 +34,7 @@ from conf.aggregation import Aggregation
 from learning import arrays
 from learning.messages import Train
 from server.campaign import State
+from server.failure import CampaignFailed
 from server.federate import federate
 from server.metrics import PEOPLE, Watch, spending
 from server.rounds import Weights
@@ -49,7 +50,7 @@ def run(state: State) -> None:
     told: dict[str, Any] = dict(state.stage.settings)
     rounds, plan = told["rounds"], told["plan"]
     if plan is not None and plan["steps"] != rounds * told["steps"]:
-        raise ValueError(
+        raise CampaignFailed(
             f"stage {state.stage.name!r}: the plan pays for {plan['steps']} steps, "
             f"rounds={rounds} of steps={told['steps']} are {rounds * told['steps']}"
         )
@@ -63,7 +64,7 @@ def run(state: State) -> None:
     own = told.get("personal", "")
     shared = {n: a for n, a in arrays.trainable(learner.module).items() if not (own and n.startswith(own))}
     if own and not 0 < len(shared) < len(arrays.trainable(learner.module)):
-        raise ValueError(f"personal={own!r} must be how some names of weights begin, and not all")
+        raise CampaignFailed(f"personal={own!r} must be how some names of weights begin, and not all")
     step = Aggregation(
         learning_rate=told["server_learning_rate"], average=told["average"], **told.get("aggregation", {})
     )
