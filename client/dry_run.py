@@ -3,7 +3,7 @@
 Every stage of the proposal is walked in order (`client.leaves`): which message will arrive and how often, which fields
 its reply has, how many bytes leave at most, and what stands between them and a patient. Beside it the policy as it
 would hold: of two bounds, the site's and the proposal's, the tighter one. A campaign that this site would refuse is
-refused here, with all reasons.
+refused here, with all reasons, each with the line of `site.yaml` that is behind it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,9 +108,10 @@ def _refusals(
     if proposal.code_digest != own_code():
         yield f"it is of code {proposal.code_digest[:12]}…, installed and reviewed here is {own_code()[:12]}…"
     if total > site.policy.epsilon_cap:
-        yield f"it would bring a patient's ε to {total:.4g}; the cap of this site is {site.policy.epsilon_cap:g}"
+        cap = f"the cap of this site is {site.policy.epsilon_cap:g} (epsilon_cap in site.yaml)"
+        yield f"it would bring a patient's ε to {total:.4g}; {cap}"
     if proposal.delta > site.policy.delta_cap:
-        yield f"delta={proposal.delta:g} lies above this site's {site.policy.delta_cap:g}"
+        yield f"delta={proposal.delta:g} lies above this site's {site.policy.delta_cap:g} (delta_cap in site.yaml)"
     for plan in plans:
         try:
             site.policy.admit([plan])
@@ -128,16 +129,33 @@ def _refusals(
             except Refusal as refusal:
                 yield f"stage {stage['name']!r}: {refusal}"
         if stage["do"] == "train" and told.get("plan") is None and not site.policy.allow_non_dp_reference:
-            yield f"stage {stage['name']!r} would send weights without noise, which this site does not allow"
+            yield _not_allowed(stage, "would send weights without noise", "allow_non_dp_reference")
         if stage["do"] in ("train", "arrive") and (why := _unmasked(site, stage)):
             yield f"stage {stage['name']!r} {why}"
         if stage["do"] == "utility" and not site.policy.allow_scores:
-            yield f"stage {stage['name']!r} asks for scores, which this site does not allow"
+            yield _not_allowed(stage, "asks for scores", "allow_scores")
         if stage["do"] == "shapes" and not site.policy.allow_shapes:
-            yield f"stage {stage['name']!r} asks where hearts lie, which this site does not allow"
+            yield _not_allowed(stage, "asks where hearts lie", "allow_shapes")
         exact = (stage["do"] == "attack" and told.get("lane") != "FORMAL") or "exact" in rule_of(stage, stages)
         if exact and not site.policy.allow_empirical:
-            yield f"stage {stage['name']!r} asks for exact counts, which this site does not allow"
+            yield _not_allowed(stage, "asks for exact counts", "allow_empirical")
+        if "classes" in told and (why := _other_classes(site, told["classes"])):
+            yield f"stage {stage['name']!r} {why}"
+
+
+def _not_allowed(stage: Mapping[str, Any], does: str, line: str) -> str:
+    return f"stage {stage['name']!r} {does}, which this site does not allow ({line}: false in site.yaml)"
+
+
+def _other_classes(site: Site, told: Mapping[str, Any]) -> str:
+    """Return why what a campaign tells apart is not what frames are told apart by here; "" where it is."""
+    own = site.file.classes
+    if not isinstance(told, Mapping) or (told["of"], tuple(told["names"])) == (own.of, own.names):
+        return ""
+    return (
+        f"tells {told['of']} apart, {', '.join(told['names'])}; this site {own.of}, {', '.join(own.names)} "
+        f"(classes in site.yaml)"
+    )
 
 
 def _unmasked(site: Site, stage: Mapping[str, Any]) -> str:
@@ -145,7 +163,9 @@ def _unmasked(site: Site, stage: Mapping[str, Any]) -> str:
     told = site.policy.secure_aggregation
     if is_secure(stage):
         return "" if site.name in told.roster else "is under secure aggregation, for which site.yaml names no roster"
-    return "would send changes in clear; this site asks for secure aggregation" if told.required else ""
+    return (
+        "would send changes in clear; this site asks for secure aggregation (required: true)" if told.required else ""
+    )
 
 
 def _parts(stage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -177,23 +177,25 @@ class Policy:
         """Raise `Refusal` unless every plan is at least as strict as this policy; words name the plan and the bound."""
         for plan in plans:
             if isinstance(plan, DpPlan):
-                self._bound(plan, "noise_multiplier", self.min_noise_multiplier <= plan.noise_multiplier)
-                self._bound(plan, "sampling_rate", plan.sampling_rate <= self.max_sampling_rate)
-                self._bound(plan, "clip_norm", plan.clip_norm <= self.max_clip_norm)
-                self._bound(plan, "steps", plan.steps <= self.max_steps)
+                self._bound(plan, "min_noise_multiplier", self.min_noise_multiplier <= plan.noise_multiplier)
+                self._bound(plan, "max_sampling_rate", plan.sampling_rate <= self.max_sampling_rate)
+                self._bound(plan, "max_clip_norm", plan.clip_norm <= self.max_clip_norm)
+                self._bound(plan, "max_steps", plan.steps <= self.max_steps)
 
     def allow(self, kind: str, name: str) -> None:
         """Raise `Refusal` unless the part `name` of `kind` ("learner", "generator", "task", "attack") may run.
 
         Learners, generators and tasks of clips stand in the same lists as those of frames.
         """
-        if name not in getattr(self, f"{kind.removeprefix('clip_')}s"):
-            raise Refusal(Code.REFUSED_POLICY, f"{kind} {name!r} is not among the allowed ones")
+        listed = f"{kind.removeprefix('clip_')}s"
+        if name not in getattr(self, listed):
+            raise Refusal(Code.REFUSED_POLICY, f"{kind} {name!r} is not among the allowed ones ({listed} in site.yaml)")
 
-    def _bound(self, plan: DpPlan, field: str, holds: bool) -> None:
+    def _bound(self, plan: DpPlan, bound: str, holds: bool) -> None:
         if not holds:
+            field = bound.partition("_")[2]
             words = f"plan {plan.purpose!r}: {field}={getattr(plan, field)} is laxer than the policy"
-            raise Refusal(Code.REFUSED_POLICY, words)
+            raise Refusal(Code.REFUSED_POLICY, f"{words} ({bound}: {getattr(self, bound):g} in site.yaml)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ def init(
     from cohorts.readers import READERS
     from cohorts.recognise import opened
     from conf.compose import UsageError, compose_part
+    from evaluation.trust import fingerprint
 
     if root is not None:
         reader, config = opened(root, reader, settings)
@@ -66,6 +67,7 @@ def init(
         f"made         {folder}  ({found} patients; {declared} are declared, and only that number leaves)",
         f"look at      {folder / 'site.yaml'}  (the policy: yours to tighten)",
         f"send         {folder / NODE_KEY}  to the coordinator; it is public",
+        f"compare      {fingerprint(public)}  by telephone: the coordinator sees the same, admitting you",
         f"sign by      {base64.b64encode(site.signing_key.public).decode()}  (for the rosters of others)",
         f"next         pericard site check {folder}",
     )
@@ -81,26 +83,35 @@ def join(folder: Path, *, invitation: Path) -> int:
     from client import node
     from client.site import Site
     from conf.compose import UsageError
+    from evaluation.trust import fingerprint
 
     try:
         public = node.join(Site(folder), yaml.safe_load(invitation.read_text(encoding="utf-8")))
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(str(error)) from error
     (folder / NODE_KEY).write_text(public + "\n", encoding="ascii")
-    _say(f"send         {folder / NODE_KEY}  to the coordinator; it is public")
+    _say(
+        f"send         {folder / NODE_KEY}  to the coordinator; it is public",
+        f"compare      {fingerprint(public)}  by telephone: the coordinator sees the same, admitting you",
+    )
     return Exit.PASS
 
 
 def default_policy() -> "Policy":
-    """Return what a hospital allows before its people have changed a word: private trainings of the shipped parts."""
+    """Return what a hospital allows before its people have changed a word: private trainings of the shipped parts.
+
+    Its bounds admit what the shipped experiments ask for: with every member in every step, what a patient pays is told
+    by the noise, and capped by `epsilon_cap`.
+    """
     from client.policy import INSTALLED, Policy
-    from evaluation.tasks import TASKS
+    from evaluation.tasks import CLIP_TASKS, TASKS
     from learning.learners import LEARNERS
-    from synthesis.generators import GENERATORS
+    from synthesis.generators import CLIP_GENERATORS, GENERATORS
 
     return Policy(
-        epsilon_cap=8.0, delta_cap=1e-5, min_noise_multiplier=0.5, max_sampling_rate=0.5, max_clip_norm=1.0,
-        max_steps=5000, learners=tuple(LEARNERS), generators=tuple(GENERATORS), tasks=tuple(TASKS),
+        epsilon_cap=8.0, delta_cap=1e-5, min_noise_multiplier=0.5, max_sampling_rate=1.0, max_clip_norm=1.0,
+        max_steps=5000, learners=tuple(LEARNERS), generators=tuple(GENERATORS | CLIP_GENERATORS),
+        tasks=tuple(TASKS | CLIP_TASKS),
         attacks=("disclosure",), allow_scores=True, min_cell=10, allow_non_dp_reference=False, allow_empirical=False,
         seconds_per_message=3600, code=(INSTALLED,), approval=True,
     )  # fmt: skip
