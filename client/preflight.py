@@ -51,7 +51,7 @@ def look(folder: Path) -> Iterator[Check]:
         ("studies", _studies, "pericard cohort check says what is wrong with them"),
         ("account", _account, "pericard site ledger --verify says which event is not as it was written"),
         ("code", _code, "install one version of pericard, in one folder"),
-        ("coordinator", _coordinator, "join a coordinator: pericard site init --invitation"),
+        ("coordinator", _coordinator, "take its (renewed) invitation: pericard site join FOLDER --invitation FILE"),
         ("way", _way, "ask the coordinator whether it runs, and the network people to let this machine reach it"),
         ("approval", _approval, "pericard site approve FOLDER proposal.json"),
     ):

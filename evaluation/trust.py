@@ -81,6 +81,12 @@ def key_id(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()
 
 
+def fingerprint(public: str) -> str:
+    """Return the fingerprint of a public key in OpenSSH's form, as `ssh-keygen -lf` prints it; raises `ValueError`."""
+    digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKey:
     """A public key (base64 of 32 bytes) with the name and the role somebody checked out of band."""

@@ -61,13 +61,14 @@ def renew(folder: Path, *, certificate: Path | None, key: Path | None) -> int:
 def admit(folder: Path, name: str, key: Path) -> int:
     """Let the node with the public key in the file `key` connect as `name`; raises `UsageError`."""
     from conf.compose import UsageError
+    from evaluation.trust import fingerprint
     from server.coordinator import Coordinator
 
     try:
-        Coordinator.open(folder).admit(name, key.read_text(encoding="ascii"))
+        kept = Coordinator.open(folder).admit(name, key.read_text(encoding="ascii"))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    _say(f"admitted     {name}")
+    _say(f"admitted     {name}  {fingerprint(kept.read_text(encoding='ascii'))}  (compare it by telephone)")
     return Exit.PASS
 
 

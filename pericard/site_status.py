@@ -1,5 +1,6 @@
 """`pericard site status`: what runs at a hospital, whom it joined, what it approved, answered, spent and refused."""
 
+import base64
 import json
 import sys
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ def look(site: "Site") -> dict[str, Any]:
     left = [entry for entry in checked.entries if entry.way == OUT]
     return {
         "site": site.name,
+        "sign_by": base64.b64encode(site.signing_key.public).decode(),
         "processes": alive(site),
         "joined": _joined(site),
         "approved": _approved(site),
@@ -136,6 +138,7 @@ def _print(told: dict[str, Any]) -> None:
     joined = told["joined"]
     say("joined", f"{joined['address']}, key {joined['public_key'][:16]}…" if joined else "nobody")
     spent = told["spent"]
+    say("sign by", f"{told['sign_by']}  (for the rosters of others)")
     say("spent", f"ε = {spent['epsilon']:.3g} of {spent['epsilon_cap']:g}, δ = {spent['delta']:.1e} for one patient")
     say("journal", f"{told['journal']['entries']} entries, verified; head {told['journal']['head'][:24]}…")
     show("approved", told["approved"], "run", "utc", "proposal", "void")

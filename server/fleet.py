@@ -33,7 +33,7 @@ from server.superlink import CONNECTION, SimulationFailed, flwr, free_ports, wai
 from synthesis import priors
 
 START_SECONDS = 180.0
-POLL_SECONDS, ASK_SECONDS, AGAIN_SECONDS, LATE_SECONDS = 2.0, 20.0, 10.0, 120.0
+POLL_SECONDS, ASK_SECONDS, AGAIN_SECONDS, LATE_SECONDS, GRACE_SECONDS = 2.0, 20.0, 10.0, 120.0, 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,13 +160,13 @@ def _started(command: Sequence[str], log: Path, folder: Path, env: dict[str, str
         )
 
 
-def end(process: "subprocess.Popen[bytes]", *, seconds: float = 8.0) -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
     """End a process and its group, gently at first."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+            process.wait(GRACE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -11,11 +11,17 @@ import pytest
 import typer
 import yaml
 
+from client.site import SITE_FILE, Site
+from learning.codes import Code
 from pericard.cli import app
 from pericard.errors import Exit
+from pericard.site import default_policy
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("client", "cohorts", "conf", "evaluation", "learning", "pericard", "privacy", "server", "synthesis")
+NOT_DEPLOYED = (  # of simulations, of looking at metrics, of certificates and lists
+    "server.simulation.", "server.superlink.", "pericard.metrics.", "evaluation.revocation.", "evaluation.statement.",
+)  # fmt: skip
 GUIDES = ("docs/hospital.md", "docs/coordinator.md", "docs/threat-model.md", "deploy/README.md")
 
 
@@ -118,20 +124,57 @@ def test_the_time_outs_of_the_table_are_those_of_the_code() -> None:
     rows = re.findall(r"^\| `([\w.]+)\.([A-Z_]+)` \| ([\d.]+) ", text("docs/coordinator.md"), re.MULTILINE)
     assert len(rows) > 8
     for module, name, value in rows:
-        assert assigned(module.replace(".", "/") + ".py", name) == float(value), f"{module}.{name}"
+        assert numbers(ROOT / f"{module.replace('.', '/')}.py").get(name) == float(value), f"{module}.{name}"
 
 
-def assigned(path: str, name: str) -> float:
-    """Return the number that a module gives to `name`, alone or among others."""
-    for node in ast.parse(text(path)).body:
+def test_no_time_out_of_a_deployment_is_missing_from_the_table() -> None:
+    said = set(re.findall(r"^\| `([\w.]+)` \| ", text("docs/coordinator.md"), re.MULTILINE))
+    found = {
+        f"{path.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.')}.{name}"
+        for package in ("client", "server", "pericard", "evaluation", "learning")
+        for path in (ROOT / package).rglob("*.py")
+        for name in numbers(path)
+        if name.endswith(("SECONDS", "_DAYS", "SECONDS_AT_END"))
+    }
+    elsewhere = {name for name in found if name.startswith(NOT_DEPLOYED)}
+    assert sorted(found - said - elsewhere) == []
+
+
+def test_flower_takes_a_silent_node_for_gone_after_as_long_as_the_table_says() -> None:
+    from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, HEARTBEAT_PATIENCE
+
+    assert HEARTBEAT_DEFAULT_INTERVAL * HEARTBEAT_PATIENCE == 60
+
+
+def numbers(path: Path) -> dict[str, float]:
+    """Return the numbers that a module gives to names, alone or among others."""
+    found: dict[str, float] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign):
             (target,) = node.targets
             targets = target.elts if isinstance(target, ast.Tuple) else [target]
             values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
             for one, value in zip(targets, values, strict=False):
-                if isinstance(one, ast.Name) and one.id == name:
-                    return float(ast.literal_eval(value))
-    raise AssertionError(f"{path} gives no number to {name}")
+                if isinstance(one, ast.Name) and isinstance(value, ast.Constant) and type(value.value) in (int, float):
+                    found[one.id] = float(value.value)
+    return found
+
+
+def test_the_codes_of_a_refusal_are_those_of_the_table() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \((\d+)\) \|", text("docs/hospital.md"), re.MULTILINE)
+    assert {name: int(number) for name, number in rows} == {code.name: code.value for code in Code}
+
+
+def test_the_roster_of_the_guide_is_one_that_a_site_reads(tmp_path: Path) -> None:
+    cohort = {"reader": "phantom", "subjects": 8}
+    site = Site.create(tmp_path / "s", name="st-elsewhere", cohort=cohort, public_subjects=8, policy=default_policy())
+    (snippet,) = re.findall(r"```yaml\n(.*?)```", text("docs/hospital.md"), re.DOTALL)
+    told = yaml.safe_load((site.folder / SITE_FILE).read_text())
+    told["policy"] |= yaml.safe_load(snippet)
+    (site.folder / SITE_FILE).write_text(yaml.safe_dump(told))
+    read = Site(site.folder).policy.secure_aggregation
+    assert site.name in read.roster
+    assert len(read.roster) == read.min_sites == 3
 
 
 def test_every_guide_is_found_from_the_front_page() -> None:

@@ -163,6 +163,18 @@ def test_a_hospital_sees_what_it_answered_spent_and_refused(
     assert "FAILED" in capsys.readouterr().out
 
 
+def test_every_log_is_lines_of_json_and_only_a_sites_own_may_name_a_patient(done: Coordinator) -> None:
+    sites = done.folder.parent / "sites"
+    words = sites / "borealis" / "log"
+    assert CANARY in words.read_text()  # why its studies cannot be read
+    logs = [*done.folder.rglob("*.jsonl"), *sites.rglob("*.jsonl"), *sites.glob("*/log")]
+    assert {path.name for path in logs} >= {"progress.jsonl", "left.jsonl", "audit.jsonl", "ledger.jsonl", "log"}
+    for path in logs:
+        assert all(isinstance(json.loads(line), dict) for line in path.read_text().splitlines()), path
+    told = [path for path in (*done.folder.rglob("*"), *logs) if path.is_file() and path != words]
+    assert [path for path in told if CANARY.encode() in path.read_bytes()] == []
+
+
 def test_a_hospital_sees_which_of_its_processes_run(tmp_path: Path) -> None:
     site = hospital(tmp_path)
     (site.folder / node.FOLDER).mkdir()
