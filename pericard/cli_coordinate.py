@@ -108,7 +108,9 @@ def coordinate_status(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write it as a page without scripts.", dir_okay=False)
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Say it again until nobody works on it any more.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Say it again until it is done, or nobody works on it.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Say how the campaign stands: sites, stages, exchanges, ε, bytes, failures. Asks no site and changes nothing."""

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
     from server.status import SiteRow, StageRow, Status
 
-EVERY_SECONDS = 5.0
+EVERY_SECONDS, IDLE_SECONDS = 5.0, 60.0
 
 
 def status(folder: Path, *, html: Path | None, follow: bool, as_json: bool) -> int:
     """Say how the campaign of the coordinator in `folder` stands; raises `UsageError`.
 
-    With `follow` it is said again and again until nobody works on the campaign any more; `html` is written each time.
+    With `follow` it is said again and again until it is done, or nobody has worked on it for a minute: a SuperLink that
+    is started again takes seconds. `html` is written each time.
     """
     from conf.compose import UsageError
     from server.coordinator import Coordinator
@@ -33,10 +34,12 @@ def status(folder: Path, *, html: Path | None, follow: bool, as_json: bool) -> i
         raise UsageError(str(error)) from error
     with _shown(as_json=as_json, live=follow) as show:
         show(seen, html)
-        while follow and not seen.over:
+        idle = time.monotonic()
+        while follow and seen.state != "done" and time.monotonic() - idle < IDLE_SECONDS:
             time.sleep(EVERY_SECONDS)
             seen = look(coordinator)
             show(seen, html)
+            idle = idle if seen.over else time.monotonic()
     return Exit.PASS
 
 

@@ -27,7 +27,7 @@ from learning import durable
 from server.campaign import Campaign, ended_in
 from server.coordinator import LINK, OUT, PROPOSAL, Coordinator
 from server.failure import FILE, read_failure
-from server.progress import Follower, Progress
+from server.progress import Follower, Journal, Progress
 from server.rounds import QuorumLost
 from server.superlink import CONNECTION, SimulationFailed, flwr, free_ports, wait
 from synthesis import priors
@@ -212,14 +212,15 @@ def conduct(coordinator: Coordinator, progress: Progress, *, patience_seconds: f
         LinkLost: the SuperLink could not be started, or its run was lost, over and over.
     """
     campaign = proposed(coordinator)
+    tell = _noted(Path(campaign.out) / "campaign", progress)
     waited = 0.0
     while True:
         began = time.monotonic()
         try:
-            progress("sites", 0.0, "the SuperLink starts")
+            tell("sites", 0.0, "the SuperLink starts")
             with link(coordinator) as running:
                 running.register()
-                _gather(running, campaign, progress, patience_seconds - waited)
+                _gather(running, campaign, tell, patience_seconds - waited)
                 _follow(running, campaign, progress)
                 return
         except (QuorumLost, LinkLost, SimulationFailed) as error:
@@ -229,8 +230,22 @@ def conduct(coordinator: Coordinator, progress: Progress, *, patience_seconds: f
                 if isinstance(error, SimulationFailed):
                     raise LinkLost(f"{words} See {coordinator.folder / LINK / 'superlink.log'}") from error
                 raise
-            progress("sites", 0.0, f"{words}; goes on in {AGAIN_SECONDS:g} s")
+            tell("sites", 0.0, f"{words}; goes on in {AGAIN_SECONDS:g} s")
             time.sleep(AGAIN_SECONDS)
+
+
+def _noted(root: Path, progress: Progress) -> Progress:
+    """Return a `Progress` that writes what is new into the campaign's event log, too, once it was begun."""
+    last = ""
+
+    def tell(stage: str, fraction: float, words: str) -> None:
+        nonlocal last
+        if words != last and root.is_dir():
+            Journal(root)(stage, fraction, words)
+        last = words
+        progress(stage, fraction, words)
+
+    return tell
 
 
 def proposed(coordinator: Coordinator) -> Campaign:

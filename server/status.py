@@ -22,6 +22,7 @@ from server.progress import FILE as PROGRESS
 from server.superlink import CONNECTION, SimulationFailed
 
 WAITS, BEGUN, OVER = "waits", "begun", "done"
+SAYS_LITTLE = ("begins", "done", "done before")
 REACH_SECONDS = 1.0
 
 
@@ -69,7 +70,7 @@ class Status:
     Attributes:
         federation: its name.
         run: the proposed campaign; "" for none.
-        state: "nothing proposed", "proposed", "running", "stopped", "failed" or "done".
+        state: "nothing proposed", "proposed", "waiting" (for sites), "running", "stopped", "failed" or "done".
         utc: when this was read.
         link: whether the SuperLink answers.
         failure: why the campaign ended early, in the coordinator's words; "" where it did not.
@@ -93,7 +94,7 @@ class Status:
     @property
     def over(self) -> bool:
         """Whether nobody works on it."""
-        return self.state != "running"
+        return self.state not in ("waiting", "running")
 
 
 def look(coordinator: Coordinator, *, ask: bool = True) -> Status:
@@ -117,7 +118,7 @@ def look(coordinator: Coordinator, *, ask: bool = True) -> Status:
     return Status(
         federation=coordinator.name,
         run=campaign.run,
-        state=_state(root, stages, failed=bool(failure)),
+        state=_state(root, stages, up=up, failed=bool(failure)),
         utc=now,
         link=up,
         failure=f"{failure['error']}: {failure['words']}" if failure else "",
@@ -127,13 +128,15 @@ def look(coordinator: Coordinator, *, ask: bool = True) -> Status:
     )
 
 
-def _state(root: Path, stages: Sequence[StageRow], *, failed: bool) -> str:
-    if not root.is_dir():
-        return "proposed"
+def _state(root: Path, stages: Sequence[StageRow], *, up: bool, failed: bool) -> str:
     if stages and stages[-1].state == OVER:
         return OVER
-    if running(root):
+    if root.is_dir() and running(root):
         return "running"
+    if up:
+        return "waiting"
+    if not root.is_dir():
+        return "proposed"
     return "failed" if failed else "stopped"
 
 
@@ -149,7 +152,7 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
 def _stages(campaign: Campaign, root: Path, events: Sequence[Mapping[str, Any]]) -> Iterator[StageRow]:
     last = {event["stage"]: event for event in _rows(root / PROGRESS)}
     spent = {row["stage"]: row.get("epsilon") for row in metrics.read(root)} if root.is_dir() else {}
-    words = {event["stage"]: event["words"] for event in events if event["words"] not in ("done", "begins")}
+    words = {event["stage"]: event["words"] for event in events if event["words"] not in SAYS_LITTLE}
     for number, stage in enumerate(campaign.stages, 1):
         folder = root / f"{number:02d}-{stage.name}"
         done = (folder / DONE).exists()

@@ -20,6 +20,7 @@ from server.coordinator import OUT, PROPOSAL, Coordinator
 from server.failure import CampaignChanged, CampaignFailed, read_failure, write_failure
 from server.fleet import LinkLost
 from server.grid import run_in_process
+from server.progress import FILE
 from server.rounds import QuorumLost
 from server.superlink import SimulationFailed, free_ports
 from tests.hospitals import NAMES, PLAN, campaign, hospital, reserve_stage, train_stage
@@ -136,5 +137,25 @@ def test_a_superlink_that_never_starts_ends_with_4_and_its_log(
     monkeypatch.setattr(fleet, "link", fail)
     assert run(["coordinate", "run", str(made.folder), "--patience", "0"]) == Exit.REFUSED
     assert "superlink.log" in said(capsys)
+    assert not (made.folder / OUT / "campaign").exists()  # nothing was begun, so the same command may be given again
     assert exit_code(LinkLost()) == Exit.REFUSED
     assert exit_code(InUse()) == Exit.USAGE
+
+
+def test_what_became_of_the_superlink_stands_in_the_event_log_of_a_campaign_that_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = federation(tmp_path)
+    (made.folder / OUT / "campaign").mkdir(parents=True)
+
+    def fail(*_: object) -> None:
+        raise LinkLost("a process of the SuperLink ended with 1")
+
+    monkeypatch.setattr(fleet, "link", fail)
+    monkeypatch.setattr(fleet, "AGAIN_SECONDS", 0.01)
+    with pytest.raises(LinkLost):
+        fleet.conduct(made, lambda *_: None, patience_seconds=0.05)
+    told = [
+        event["words"] for event in map(json.loads, (made.folder / OUT / "campaign" / FILE).read_text().splitlines())
+    ]
+    assert told[:3] == ["the SuperLink starts", "a process of the SuperLink ended with 1; goes on in 0.01 s", told[0]]

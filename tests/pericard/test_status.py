@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from server.app import app as server_app
 from server.coordinator import LINK, OUT, PROPOSAL, Coordinator
 from server.fleet import Link
 from server.grid import run_in_process
+from server.progress import Journal
 from server.rounds import QuorumLost
 from server.status import look
 from tests.hospitals import CANARY, NAMES, PLAN, campaign, hospital, reserve_stage, train_stage
@@ -100,6 +103,33 @@ def test_a_campaign_that_lost_its_quorum_says_so(tmp_path: Path) -> None:
     assert seen.over
     assert seen.failure.startswith("QuorumLost: train views-1")
     assert [s.state for s in seen.stages] == ["done", "begun"]
+
+
+def test_whoever_waits_for_sites_is_seen_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = federation(tmp_path)
+    monkeypatch.setattr("server.status._answers", lambda folder: True)
+    seen = look(made, ask=False)
+    assert (seen.state, seen.over) == ("waiting", False)
+
+
+def test_what_an_exchange_said_is_still_seen_when_the_campaign_was_resumed(done: Coordinator, tmp_path: Path) -> None:
+    before = look(done).stages
+    copy = Coordinator.open(shutil.copytree(done.folder, tmp_path / "c"))
+    Journal(copy.folder / OUT / "campaign")("views", 1.0, "done before")
+    assert look(copy).stages == before
+    assert before[1].words.startswith("exchange 3")
+
+
+def test_a_campaign_is_followed_while_its_superlink_is_started_again(
+    done: Coordinator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = look(done)
+    states = iter(["running", "failed", "stopped", "waiting", "running", "done", "never asked for"])
+    monkeypatch.setattr("server.status.look", lambda _: replace(seen, state=next(states)))
+    monkeypatch.setattr("pericard.status.EVERY_SECONDS", 0.0)
+    assert run(["coordinate", "status", str(done.folder), "--json", "--follow"]) == Exit.PASS
+    told = [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["running", "failed", "stopped", "waiting", "running", "done"]
 
 
 def test_the_command_shows_a_table_and_json(done: Coordinator, capsys: pytest.CaptureFixture[str]) -> None:
