@@ -32,7 +32,7 @@ from server.rounds import QuorumLost
 from server.superlink import CONNECTION, SimulationFailed, flwr, free_ports, wait
 from synthesis import priors
 
-START_SECONDS = 180.0
+START_SECONDS, ASK_TRIES = 180.0, 5
 POLL_SECONDS, ASK_SECONDS, AGAIN_SECONDS, LATE_SECONDS, GRACE_SECONDS = 2.0, 20.0, 10.0, 120.0, 8.0
 
 
@@ -48,6 +48,20 @@ class Link:
         """Run Flower's command line and return the JSON it prints; raises `SimulationFailed` with its words."""
         return flwr(self.coordinator.folder / LINK, self.env, *arguments)
 
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """Ask Flower what may be asked again, for it answers late or not at all where a machine is busy.
+
+        Raises:
+            SimulationFailed: it did not answer `ASK_TRIES` times.
+            LinkLost: it cannot answer.
+        """
+        for _ in range(ASK_TRIES - 1):
+            self.check()
+            with contextlib.suppress(SimulationFailed):
+                return self.flwr(*arguments)
+            time.sleep(POLL_SECONDS)
+        return self.flwr(*arguments)
+
     def register(self) -> dict[str, str]:
         """Register the nodes of `sites/` that are not yet known; returns name → status of all."""
         known = self._known()
@@ -61,7 +75,7 @@ class Link:
     def nodes(self) -> dict[str, str]:
         """Return name → status of every registered node: registered, online, offline."""
         status = {
-            str(node["node-id"]): str(node["status"]) for node in self.flwr("supernode", "list", CONNECTION)["nodes"]
+            str(node["node-id"]): str(node["status"]) for node in self.ask("supernode", "list", CONNECTION)["nodes"]
         }
         return {name: status.get(node, "unknown") for name, node in sorted(self._known().items())}
 
@@ -290,7 +304,7 @@ def _follow(running: Link, campaign: Campaign, progress: Progress) -> None:
         running.check()
         ended = (root / FILE).exists() or ended_in(campaign)
         if time.monotonic() - asked > (POLL_SECONDS if ended else ASK_SECONDS):
-            status = str(running.flwr("ls", CONNECTION, "--run-id", run)["runs"][0]["status"])
+            status = str(running.ask("ls", CONNECTION, "--run-id", run)["runs"][0]["status"])
             asked = time.monotonic()
         time.sleep(0.5)
     for stage, fraction, words in follower:

@@ -18,7 +18,7 @@ from server import fleet
 from server.app import app as server_app
 from server.coordinator import OUT, PROPOSAL, Coordinator
 from server.failure import CampaignChanged, CampaignFailed, read_failure, write_failure
-from server.fleet import LinkLost
+from server.fleet import Link, LinkLost
 from server.grid import run_in_process
 from server.progress import FILE
 from server.rounds import QuorumLost
@@ -159,3 +159,23 @@ def test_what_became_of_the_superlink_stands_in_the_event_log_of_a_campaign_that
         event["words"] for event in map(json.loads, (made.folder / OUT / "campaign" / FILE).read_text().splitlines())
     ]
     assert told[:3] == ["the SuperLink starts", "a process of the SuperLink ended with 1; goes on in 0.01 s", told[0]]
+
+
+def test_a_superlink_that_answers_late_is_asked_again_and_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[object] = [SimulationFailed("timed out"), SimulationFailed("timed out"), {"nodes": []}]
+
+    def flwr(self: Link, *words: str) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Link, "flwr", flwr)
+    monkeypatch.setattr(fleet, "POLL_SECONDS", 0.0)
+    running = Link(coordinator=federation(tmp_path), env={}, processes=[])
+    assert running.nodes() == {}
+    answers.extend([SimulationFailed("timed out")] * fleet.ASK_TRIES)
+    with pytest.raises(SimulationFailed):
+        running.nodes()
