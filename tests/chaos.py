@@ -1,8 +1,10 @@
 """Disturbed campaigns: `python -m tests.chaos FIRST LAST FOLDER` prints one line of JSON for each schedule of faults.
 
+A fourth word names a part of the product that is broken on purpose (`tests/broken.py`).
+
 Three hospitals with real folders and accounts; every message is served by a process of its own, as Flower does it, and
 the coordinator is another. Any of them is killed, loses its disk, its network or its clock, as a seed says. What must
-hold afterwards is in `verdicts`; the campaign is then told again, undisturbed, and must say the same.
+hold afterwards is in `tests.verdicts`; the campaign is then told again, undisturbed, and must say the same.
 """
 
 import contextlib
@@ -16,43 +18,28 @@ import sys
 import tempfile
 import time
 import traceback
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Message
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 import pericard as _offline  # noqa: F401  (imported for its switches)
 from client.admission import own_code
 from client.app import app as client_app
-from client.policy import Account
-from client.site import Site
-from learning import messages, wire
-from learning.messages import REPLIES, REQUESTS
-from server.app import app as server_app
-from server.campaign import Campaign
-from server.grid import FIRST_NODE, InProcessGrid
+from learning import messages
+from server.grid import InProcessGrid
 from server.rounds import QuorumLost
+from tests.broken import PARTS
 from tests.faults import Fault, Schedule, die_at, die_within, fill_disk, schedule, set_clock
-from tests.hospitals import NAMES, PLAN, campaign, hospital, reserve_stage, train_stage
+from tests.hospitals import NAMES
+from tests.verdicts import Scene, lines_of, named, price, told_again, verdicts
 
-ROUNDS, STEPS, ATTEMPTS, QUORUM = 3, 2, 14, 2
+ATTEMPTS, SCENE = 14, Scene()
 FINISHED, REFUSED, BROKEN = 0, 3, 4
-
-
-def tiny(out: Path, *, noise: bool = True) -> Campaign:
-    """Return a campaign that trains with noise, then without: the first is charged, the second can be told again."""
-    part = {"rounds": ROUNDS, "steps": STEPS}
-    private = [train_stage("views", **part)] if noise else []
-    return campaign(out, reserve_stage(PLAN), *private, train_stage("reference", plan=None, **part), quorum=QUORUM)
-
-
-def make_sites(root: Path, composition: str) -> list[Path]:
-    return [hospital(root, name, account=Account(composition=composition)).folder for name in NAMES]
 
 
 class Disturbed(InProcessGrid):
@@ -110,8 +97,7 @@ class Disturbed(InProcessGrid):
             reply = client_app(message=message, context=context)
             fill_disk(float("inf"))
             if reply.has_content():
-                said = messages.decode(reply.content, REPLIES[message.metadata.message_type])
-                _tell(self._trial / f"{name}.left", **_named(message), digest=wire.digest(said))
+                _tell(self._trial / f"{name}.left", **named(message), digest=messages.weigh(reply.content)[0])
             parts = {k: p.deflate().hex() for k, p in get_all_nested_objects(reply).items()}
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(json.dumps({"id": reply.object_id, "parts": parts}))
@@ -143,7 +129,7 @@ def spoiled(reply: Message, kind: str) -> Message:
 def trial(seed: int, root: Path) -> dict[str, Any]:
     """Disturb one campaign until it ends, and return what came of it."""
     told, folder = schedule(seed), root / f"{seed}"
-    sites, ends = make_sites(folder / "sites", told.composition), list[str]()
+    sites, ends = SCENE.sites(folder / "sites", told.composition), list[str]()
     while len(ends) < ATTEMPTS and (not ends or ends[-1].startswith(("killed", "refused"))):
         fault = told.attempts[len(ends)] if len(ends) < len(told.attempts) else Fault("")
         ends.append(_attempt(sites, folder, told, fault))
@@ -151,12 +137,12 @@ def trial(seed: int, root: Path) -> dict[str, Any]:
             _tell(folder / "faults", kind=fault.kind)
     _wait_for_all(folder)
     finished = ends[-1] == "finished"
-    wrong = told_again(folder, told.composition) if finished else []
+    wrong = told_again(SCENE, folder, told.composition) if finished else [f"never finished: {ends[-1]}"]
     return {
         "seed": seed, "composition": told.composition, "attempts": ends,
-        "wrong": wrong + verdicts(folder, told.composition),
-        "faults": [line["kind"] for line in _lines(folder / "faults")],
-        "partial": finished and any(len(there) < len(NAMES) for there in answered(folder / "out").values()),
+        "wrong": wrong + verdicts(SCENE, folder, told.composition),
+        "faults": [line["kind"] for line in lines_of(folder / "faults")],
+        "partial": finished and any(len(there) < len(NAMES) for there in SCENE.answered(folder / "out").values()),
     }  # fmt: skip
 
 
@@ -171,7 +157,7 @@ def _attempt(sites: list[Path], folder: Path, told: Schedule, fault: Fault) -> s
                 die_at(int(fault.value))
             elif fault.kind == "coordinator killed at any time":
                 die_within(fault.value)
-            _campaign(Disturbed(sites, folder, told), tiny(folder / "out"))
+            SCENE.tell(Disturbed(sites, folder, told), SCENE.campaign(folder / "out"))
             code = FINISHED
         except (QuorumLost, ValueError, OSError) as error:
             fill_disk(float("inf"))
@@ -188,106 +174,6 @@ def _attempt(sites: list[Path], folder: Path, told: Schedule, fault: Fault) -> s
     if os.WEXITSTATUS(status) == FINISHED:
         return "finished"
     return ("refused: " if os.WEXITSTATUS(status) == REFUSED else "broken: ") + (folder / "refused").read_text()
-
-
-def _campaign(grid: InProcessGrid, told: Campaign) -> None:
-    server_app(grid, Context(grid.run.run_id, 1, {}, RecordDict(), {"campaign": told.to_json()}))
-
-
-def answered(out: Path) -> dict[tuple[str, int], set[str]]:
-    """Return which sites' answers each exchange of a finished campaign is made of."""
-    found = {("reserve", 0): set(json.loads((out / "campaign/01-reserve/sites.json").read_text()))}
-    for number, stage in ((2, "views"), (3, "reference")):
-        told = json.loads((out / f"campaign/{number:02d}-{stage}/round.json").read_text())
-        found |= {(stage, line["round"]): set(line["sites"]) for line in told["history"]}
-    return found
-
-
-def verdicts(folder: Path, composition: str) -> list[str]:
-    """Return what is wrong with what a disturbed campaign left behind: nothing."""
-    wrong: list[str] = []
-    for site in (Site(folder / "sites" / name) for name in NAMES):
-        site.ledger._chain.append(lambda view: view.tail)  # takes in what a kill left in the journal alone
-        events = site.ledger.verify()
-        reserves = [e for e in events if e["kind"] == "reserve"]
-        rounds = sorted(int(e["key"].split(".")[2]) for e in events if e["kind"] == "step_intent")
-        kept = {path.stem: path for path in (site.folder / "outbox" / "run-1").glob("*.safetensors")}
-        if len(set(rounds)) != len(rounds):
-            wrong.append(f"{site.name} announced one exchange twice: {rounds}")
-        if free := [key for key in kept if key.startswith("train.views") and int(key.split(".")[2]) not in rounds]:
-            wrong.append(f"{site.name} answered what it never announced: {free}")
-        left: dict[tuple[str, int], set[str]] = {}
-        for line in _lines(folder / f"{site.name}.left"):
-            if line["stage"]:
-                left.setdefault((line["stage"], line["round"]), set()).add(line["digest"])
-        for (stage, number), digests in left.items():
-            path = kept.get(f"train.{stage}.{number}")
-            stored = path and wire.digest(wire.from_bytes(path.read_bytes(), REPLIES["train"])[0])
-            if digests != {stored}:
-                wrong.append(f"{site.name}: of {stage} {number} left {digests}, stored is {stored}")
-        if reserves:
-            doubt = any(e["kind"] == "recover" for e in events)
-            site.ledger.commit("run-1")
-            paid, due = site.ledger.spent(), price(composition, len(rounds))
-            if len(reserves) > 1 or (paid != due and not (doubt and paid == price(composition, ROUNDS))):
-                wrong.append(f"{site.name} reserved {len(reserves)} times and paid {paid} for {rounds}, due is {due}")
-    return wrong
-
-
-@cache
-def price(composition: str, rounds: int) -> tuple[float, float]:
-    """Return what an account pays that nobody disturbed, for so many exchanges."""
-    with tempfile.TemporaryDirectory() as folder:
-        ledger = hospital(Path(folder), account=Account(composition=composition)).ledger
-        ledger.authorise("run-1", [PLAN], delta=tiny(Path(folder)).delta)
-        for number in range(rounds):
-            ledger.intend("run-1", PLAN.purpose, f"{number}", STEPS)
-        ledger.commit("run-1")
-        return ledger.spent()
-
-
-def told_again(folder: Path, composition: str) -> list[str]:
-    """Tell a finished campaign again, undisturbed; return where it says something else.
-
-    Once to the same sites, who answer as they did and charge nothing; once to new ones with the same people, who can
-    only repeat what was trained without noise. Who was missing in an exchange is missing again.
-    """
-    there, wrong = answered(folder / "out"), []
-    same = [Path(shutil.copytree(folder / "sites" / name, folder / "again" / name)) for name in NAMES]
-    before = [_charges(Site(site)) for site in same]
-    new = make_sites(folder / "new", composition)
-
-    def missing(message: Message) -> str | None:
-        name, about = NAMES[message.metadata.dst_node_id - FIRST_NODE], _named(message)
-        key = ("reserve", 0) if about["kind"] == "query.reserve" else (about["stage"], about["round"])
-        return "drop" if key in there and name not in there[key] else None
-
-    for sites, noise in ((same, True), (new, False)):
-        out = folder / f"out-{noise}"
-        grid = InProcessGrid(client_app, [{"site": str(site)} for site in sites], fault=missing)
-        _campaign(grid, tiny(out, noise=noise))
-        for stage in ("views", "reference") if noise else ("reference",):
-            first, second = (next(o.glob(f"campaign/*-{stage}/weights.safetensors")) for o in (folder / "out", out))
-            if first.read_bytes() != second.read_bytes():
-                wrong.append(f"{stage} is another when told again to {'the same' if noise else 'new'} sites")
-    if before != [_charges(Site(site)) for site in same]:
-        wrong.append("a campaign that was told again was charged again")
-    return wrong
-
-
-def _charges(site: Site) -> list[str]:
-    """Return what was charged; an event that a kill left in the journal alone is taken in first, as any charge does."""
-    site.ledger._chain.append(lambda view: view.tail)
-    return [event["hash"] for event in site.ledger.events() if event["kind"] in ("reserve", "step_intent")]
-
-
-def _named(message: Message) -> dict[str, Any]:
-    asked = messages.decode(message.content, REQUESTS[message.metadata.message_type])
-    return {
-        "kind": message.metadata.message_type,
-        "stage": getattr(asked, "stage", ""),
-        "round": getattr(asked, "round", 0),
-    }
 
 
 def _message(raw: bytes) -> Message:
@@ -312,14 +198,10 @@ def _tell(path: Path, **words: Any) -> None:
     fill_disk(before)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def _count(path: Path) -> int:
     """Count one message more, whatever becomes of it."""
     _tell(path)
-    return len(_lines(path))
+    return len(lines_of(path))
 
 
 def _wait_for_all(folder: Path) -> None:
@@ -329,15 +211,18 @@ def _wait_for_all(folder: Path) -> None:
     os.close(handle)
 
 
-def main(first: int, last: int, root: Path) -> None:
+def main(first: int, last: int, root: Path, broken: str = "") -> None:
     torch.set_num_threads(1)
     own_code()  # read once, before any fork
     for composition in ("basic", "renyi"):
-        for rounds in range(ROUNDS + 1):
-            price(composition, rounds)
+        for rounds in range(SCENE.rounds + 1):
+            price(SCENE, composition, rounds)
+    if broken:
+        PARTS[broken]()
     with tempfile.TemporaryDirectory() as folder:  # whatever is loaded for a campaign is loaded here, once
-        sites = make_sites(Path(folder) / "sites", "basic")
-        _campaign(InProcessGrid(client_app, [{"site": str(site)} for site in sites]), tiny(Path(folder) / "out"))
+        sites = SCENE.sites(Path(folder) / "sites", "basic")
+        grid = InProcessGrid(client_app, [{"site": str(site)} for site in sites])
+        SCENE.tell(grid, SCENE.campaign(Path(folder) / "out"))
     for seed in range(first, last + 1):
         # Flower and torch are imported once: a trial is a fork, so that nothing of one is in the next.
         if (pid := os.fork()) == 0:
@@ -357,4 +242,4 @@ def main(first: int, last: int, root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])
