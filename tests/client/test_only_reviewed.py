@@ -2,7 +2,12 @@
 
 import hashlib
 import io
+import signal
+import subprocess
+import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,21 +98,76 @@ def test_flower_alone_would_unpack_a_bundle_wherever_its_version_says(
     assert (unpacked / "evil.py").exists()
 
 
-def test_it_stands_before_flowers_own_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stands_before_flowers_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flwr.supernode.runtime import run_clientapp
 
     before = (run_clientapp.pull_task_input, run_clientapp.install_from_fab)
     held: list[Any] = []
-    monkeypatch.setattr("sys.argv", ["only_reviewed.py"])
+    words = ["--runtime-api-address", "127.0.0.1:1", "--token", "t", "--insecure", "--parent-pid", "1"]
+    monkeypatch.setattr("sys.argv", ["only_reviewed.py", *words])
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
     monkeypatch.setattr(
-        "flwr.supernode.cli.flwr_clientapp",
-        lambda: held.append((run_clientapp.pull_task_input, run_clientapp.install_from_fab)),
+        run_clientapp,
+        "run_clientapp",
+        lambda **told: held.append((told, run_clientapp.pull_task_input, run_clientapp.install_from_fab)),
     )
     try:
         only_reviewed.main()
     finally:
         vars(run_clientapp).update(pull_task_input=before[0], install_from_fab=before[1])
-    ((pulled, install),) = held
+    ((told, pulled, install),) = held
+    assert told == {
+        "runtime_api_address": "127.0.0.1:1", "token": "t", "insecure": True, "certificates": None, "parent_pid": 1,
+        "runtime_dependency_install": False,
+    }  # fmt: skip
     assert pulled is not before[0]
     with pytest.raises(NotReviewed):
         install(b"", skip_prompt=True)
+
+
+def test_it_says_to_flower_what_flowers_own_program_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Once this fails, Flower's program says more, or something else."""
+    from flwr.supernode.cli import flwr_clientapp
+    from flwr.supernode.runtime import run_clientapp
+
+    monkeypatch.setattr("sys.argv", ["flwr-clientapp", "--runtime-api-address", "h:1", "--token", "t", "--insecure"])
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(run_clientapp, "run_clientapp", lambda **told: said.append(told))
+    monkeypatch.setitem(flwr_clientapp.__globals__, "run_clientapp", lambda **told: said.append(told))
+    flwr_clientapp()
+    before = (run_clientapp.pull_task_input, run_clientapp.install_from_fab)
+    try:
+        only_reviewed.main()
+    finally:
+        vars(run_clientapp).update(pull_task_input=before[0], install_from_fab=before[1])
+    assert said[0] == said[1]
+
+
+@contextmanager
+def _beginner(home: Path, then: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start a ClientApp that has begun, and said so."""
+    words = f"from client.only_reviewed import *; done = begin(Path({str(home)!r}) / BEGINNING); {then}"
+    program = f"{words}; print('begun', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as begun:
+        try:
+            assert begun.stdout
+            assert begun.stdout.readline() == "begun\n"
+            yield begun
+        finally:
+            begun.kill()
+
+
+def test_a_clientapp_that_begins_ends_one_that_has_no_message_yet(tmp_path: Path) -> None:
+    with _beginner(tmp_path, "pass") as first, _beginner(tmp_path, "pass") as second:
+        assert first.wait(30) == -signal.SIGKILL
+        assert second.poll() is None
+
+
+def test_a_clientapp_that_begins_leaves_one_alone_that_serves_its_message(tmp_path: Path) -> None:
+    with _beginner(tmp_path, "done()") as first, _beginner(tmp_path, "pass"):
+        assert first.poll() is None
+
+
+def test_a_clientapp_begins_where_nothing_can_be_written(tmp_path: Path) -> None:
+    only_reviewed.begin(tmp_path / "absent" / "file")()
