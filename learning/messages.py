@@ -38,6 +38,7 @@ from learning.schema import (
 
 M = TypeVar("M")
 RECORD, ARRAYS = "message", "arrays"
+HEADER_BYTES = 128  # of npy 1.0 before the numbers of an array, at least
 REQUESTS: dict[str, type[Any]] = {}
 REPLIES: dict[str, type[Any]] = {}
 
@@ -391,5 +392,8 @@ def decode(record: RecordDict, kind: type[M]) -> M:
     if config is None or set(record) - {RECORD, ARRAYS} or set(config) != {"schema", "json"}:
         raise Malformed("a record must hold 'message' (schema, json) and at most 'arrays'")
     found = record.array_records.get(ARRAYS, ArrayRecord())
+    most = schema.ARRAY_BYTES * sum(isinstance(part, schema.Tensors) for part in wire.kinds(kind).values())
+    if sum(len(array.data) - HEADER_BYTES for array in found.values()) > most:  # before any of it is copied
+        raise Malformed(f"the arrays hold more than {most} bytes")
     arrays = {name: schema.from_npy(array.stype, array.data) for name, array in found.items()}
     return wire.message(kind, config["schema"], config["json"], arrays)

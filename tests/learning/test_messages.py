@@ -233,6 +233,17 @@ def test_more_than_the_allowed_bytes_are_refused(monkeypatch: pytest.MonkeyPatch
         encode(train())
 
 
+def test_a_message_of_more_than_the_allowed_bytes_is_refused_before_any_of_it_is_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each array is small enough; all together they are not."""
+    sent = encode(Trained(arrays={name: np.full(1000, k, np.float32) for k, name in enumerate("abc")}))
+    monkeypatch.setattr(schema, "ARRAY_BYTES", 3 * 4000 - 1)
+    monkeypatch.setattr(schema, "from_npy", lambda *_: pytest.fail("an array was copied"))
+    with pytest.raises(Malformed, match="the arrays hold more than 11999 bytes"):
+        decode(sent, Trained)
+
+
 def test_what_a_site_may_not_say_is_refused_before_it_leaves() -> None:
     with pytest.raises(Malformed):
         encode(messages.Scores(scores={"arm": {"metric": "Jane Doe"}}, differences={}))
