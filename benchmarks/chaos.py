@@ -1,41 +1,52 @@
-"""What is left of campaigns that are disturbed: `python -m benchmarks.chaos --write`.
+"""What is left of campaigns that are disturbed: `python -m benchmarks.chaos --deployed 20 --write`.
 
-Each schedule draws from its number what goes wrong (`tests/faults.py`), disturbs one campaign of three hospitals with
-real folders, accounts and checkpoints, in processes that die, and asks what must hold afterwards (`tests/chaos.py`).
-With `--kept FILE` a measurement that was interrupted goes on where it was.
+Each schedule draws from its number what goes wrong, and asks afterwards what must hold (`tests/verdicts.py`): in
+process (`tests/chaos.py`, three hospitals with real folders, accounts and checkpoints, in processes that die) and
+deployed (`tests/chaos_deployed.py`, Flower's own programs over TLS). With `--kept FILE` a measurement that was
+interrupted goes on where it was.
 """
 
 import argparse
 import collections
 import json
+import queue
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import table, write
 
-SCHEDULES = 120
+SCHEDULES, DEPLOYMENTS = 120, 2
 
 
 def main() -> None:
     """Try all schedules and print; with --write, into `RESULTS.md`. Ends with an error if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the section of benchmarks/RESULTS.md")
-    parser.add_argument("--schedules", type=int, default=SCHEDULES, help="how many, numbered from 0")
+    parser.add_argument("--schedules", type=int, default=SCHEDULES, help="how many in process, numbered from 0")
+    parser.add_argument("--deployed", type=int, default=0, help="how many over a deployment, numbered from 0")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no deployed schedule after so long")
     parser.add_argument("--kept", type=Path, help="a file of JSON lines with what was tried before")
     told = parser.parse_args()
     found = _kept(told.kept)
-    for trial in _tried(len(found), told.schedules - 1):
-        found.append(trial)
-        if told.kept:
-            with told.kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(trial) + "\n")
-    text = report(found[: told.schedules])
+    asked = {"deployed": range(told.deployed), "in process": range(told.schedules)}
+    for way, numbers in asked.items():
+        tried = {trial["seed"] for trial in found if trial["way"] == way}
+        left = [n for n in numbers if n not in tried]
+        for trial in _deployed(left, told.minutes) if way == "deployed" else _in_process(left):
+            found.append({**trial, "way": way})
+            if told.kept:
+                with told.kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(found[-1]) + "\n")
+    found = sorted((t for t in found if t["seed"] in asked[t["way"]]), key=lambda t: (t["way"], t["seed"]))
+    text = report(found)
     if told.write:
-        command = f"python -m benchmarks.chaos --schedules {told.schedules} --write"
+        command = f"python -m benchmarks.chaos --deployed {told.deployed} --schedules {told.schedules} --write"
         write("Chaos: campaigns that are killed, cut off and filled up", command, text)
     else:
         print(text)
@@ -49,12 +60,12 @@ def _kept(path: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _tried(first: int, last: int) -> Iterator[dict[str, Any]]:
-    """Yield what came of each schedule."""
-    if first > last:
+def _in_process(seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield what came of each schedule in process."""
+    if not seeds:
         return
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.chaos", str(first), str(last), folder]
+        command = [sys.executable, "-m", "tests.chaos", str(seeds[0]), str(seeds[-1]), folder]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout or ():
                 yield json.loads(line)
@@ -62,34 +73,91 @@ def _tried(first: int, last: int) -> Iterator[dict[str, Any]]:
             raise RuntimeError("a schedule could not be tried")
 
 
-def report(found: list[dict[str, Any]]) -> str:
+def _deployed(seeds: Sequence[int], minutes: float) -> Iterator[dict[str, Any]]:
+    """Yield what came of each schedule over a deployment, two at the same time, as they end."""
+    waiting, found, began = iter(seeds), queue.Queue[dict[str, Any] | None](), time.monotonic()
+    turn, failed = threading.Lock(), list[int]()
+
+    def following() -> int | None:
+        with turn:
+            return next(waiting, None) if time.monotonic() - began < 60 * minutes else None
+
+    def work() -> None:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                command = [sys.executable, "-m", "tests.chaos_deployed", folder]
+                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+                with subprocess.Popen(command, **pipes, text=True) as process:
+                    asking, answers = process.stdin, process.stdout
+                    while asking and answers and (seed := following()) is not None:
+                        asking.write(f"{seed}\n")
+                        asking.flush()
+                        if not (line := answers.readline()):
+                            break
+                        found.put(json.loads(line))
+                if process.returncode:
+                    failed.append(process.returncode)
+        finally:
+            found.put(None)
+
+    workers = [threading.Thread(target=work) for _ in range(min(DEPLOYMENTS, len(seeds)))]
+    for worker in workers:
+        worker.start()
+    ended = 0
+    while ended < len(workers):
+        if (trial := found.get()) is None:
+            ended += 1
+        else:
+            yield trial
+    if failed:
+        raise RuntimeError("a deployment could not be run to its end")
+
+
+def report(found: Sequence[dict[str, Any]]) -> str:
     """Return what came of the schedules, and which faults they held."""
-    ends = collections.Counter(_end(trial) for trial in found)
-    rows = [(end, ends[end]) for end in sorted(ends)]
-    faults = collections.Counter(kind for trial in found for kind in trial["faults"])
-    held = collections.Counter(kind for trial in found for kind in set(trial["faults"]))
-    attempts = sorted(len(trial["attempts"]) for trial in found)
-    wrong = [f"- schedule {trial['seed']}: {'; '.join(trial['wrong'])}" for trial in found if trial["wrong"]]
-    accounts = collections.Counter(trial["composition"] for trial in found)
+    ways = {way: [t for t in found if t["way"] == way] for way in ("in process", "deployed")}
+    ends = {way: collections.Counter(map(_end, told)) for way, told in ways.items()}
+    wrong = [f"- {t['way']}, schedule {t['seed']}: {'; '.join(t['wrong'])}" for t in found if t["wrong"]]
+    every = sorted({end for counted in ends.values() for end in counted})
     return "\n\n".join(
         [
-            f"Schedules {found[0]['seed']} to {found[-1]['seed']}, {sum(faults.values())} faults that came "
-            "due (a process may end before its death, and a reply without arrays cannot be spoiled), "
-            f"{attempts[0]} to {attempts[-1]} attempts a campaign (median {attempts[len(attempts) // 2]}); "
-            f"{accounts['basic']} with basic accounts, {accounts['renyi']} with renyi ones. Each campaign: three "
-            "hospitals, a quorum of two, three exchanges with noise and three without; every message served by a "
-            "process of its own, on an in-memory grid.",
-            table(("end", "campaigns"), rows),
-            table(("fault", "times", "campaigns"), [(kind, faults[kind], held[kind]) for kind in sorted(faults)]),
-            "Asked of every campaign: each account verifies whole, was reserved once, announced each exchange once, "
-            "and paid exactly what an undisturbed account pays for the exchanges it announced (or, in a renyi account "
-            "whose journal was torn, the whole reserve); what left is what the outbox holds, and nothing of it was "
-            "unannounced. Of every finished one: told again to copies of the same sites, who answer from their "
-            "outboxes, it has the same weights bit for bit and charges nothing; told to new sites with the same "
-            "people, the part without noise has the same weights bit for bit (who was missing in an exchange is "
-            "missing again).",
+            *(_about(way, told) for way, told in ways.items() if told),
+            "Each campaign: three hospitals, a quorum of two, exchanges with noise, then without. In process there are "
+            "three of each, and every message is served by a process of its own, on an in-memory grid. Deployed there "
+            "are two and one, and everything is Flower's own program over TLS on loopback: SuperLink, SuperExec and "
+            "ServerApp of the coordinator; SuperNode, SuperExec and ClientApps of each hospital (`pericard site run`), "
+            "whose line to the coordinator is a relay that can be cut. There a fault counts when it met a living "
+            "process, or a call; in process when it came due (a process may end before its death, and a reply without "
+            "arrays cannot be spoiled).",
+            table(("end", *ways), [(end, *(ends[way][end] for way in ways)) for end in every]),
+            *(_faults(way, told) for way, told in ways.items() if told),
+            "Asked of every campaign: it finishes once nothing is in its way any more; each account verifies whole, "
+            "was reserved once, announced each exchange once, and paid exactly what an undisturbed account pays for "
+            "the exchanges it announced (or, in a renyi account whose journal was torn, the whole reserve); what left, "
+            "by the site's own signed lines, too, is what the outbox holds, and nothing of it was unannounced; told "
+            "again in process to copies of the same sites, who answer from their outboxes, it has the same weights "
+            "bit for bit and charges nothing; told to new sites with the same people, the part without noise has the "
+            "same weights bit for bit (who was missing in an exchange is missing again). Deployed also: no process is "
+            "left behind, and none ended that was not struck.",
             "\n".join(wrong) or "Nothing was found wrong.",
         ]
+    )  # fmt: skip
+
+
+def _faults(way: str, told: Sequence[dict[str, Any]]) -> str:
+    times = collections.Counter(kind for trial in told for kind in trial["faults"])
+    held = collections.Counter(kind for trial in told for kind in set(trial["faults"]))
+    return table((f"fault, {way}", "times", "campaigns"), [(kind, times[kind], held[kind]) for kind in sorted(held)])
+
+
+def _about(way: str, told: Sequence[dict[str, Any]]) -> str:
+    faults = sum(len(trial["faults"]) for trial in told)
+    attempts = sorted(len(trial["attempts"]) for trial in told)
+    accounts = collections.Counter(trial["composition"] for trial in told)
+    return (
+        f"{way.capitalize()}: {len(told)} schedules, numbers {told[0]['seed']} to {told[-1]['seed']}, {faults} faults, "
+        f"{attempts[0]} to {attempts[-1]} attempts a campaign (median {attempts[len(attempts) // 2]}); "
+        f"{accounts['basic']} with basic accounts, {accounts['renyi']} with renyi ones."
     )
 
 

@@ -1,6 +1,8 @@
 """Campaigns that are killed, cut off and filled up: they end, and nobody is charged too much or too little."""
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests import chaos_deployed
 from tests.faults import schedule
+from tests.relay import CUT, SILENT, Relay
 
 SCHEDULES = 4
-pytestmark = pytest.mark.timeout(1800)
+KILLS = 4  # a deployed schedule that halts a ClientApp and kills the SuperLink
+pytestmark = pytest.mark.timeout(2400)
 
 
 def _tried(first: int, last: int, *words: object) -> list[dict[str, Any]]:
@@ -23,6 +28,32 @@ def _tried(first: int, last: int, *words: object) -> list[dict[str, Any]]:
 
 def test_a_schedule_is_the_same_for_the_same_seed() -> None:
     assert schedule(7) == schedule(7) != schedule(8)
+    assert chaos_deployed.schedule(7) == chaos_deployed.schedule(7) != chaos_deployed.schedule(8)
+
+
+def test_a_line_passes_on_what_is_said_until_it_goes_silent_or_is_cut_and_knows_who_noticed() -> None:
+    with contextlib.ExitStack() as open_sockets:
+        far = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+        relay = Relay(far.getsockname()[1])
+        near = open_sockets.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=20))
+        other = open_sockets.enter_context(far.accept()[0])
+        near.sendall(b"a")
+        assert other.recv(1) == b"a"
+        relay.ail(SILENT)
+        near.sendall(b"b")
+        other.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            other.recv(1)
+        assert relay.met
+        relay.ail("")
+        other.settimeout(20)
+        assert other.recv(1) == b"b"
+        relay.ail(CUT)
+        assert (near.recv(1), other.recv(1)) == (b"", b"")
+        late = open_sockets.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=20))
+        assert late.recv(1) == b""
+        assert relay.met > 1
+        relay.close()
 
 
 @pytest.mark.slow
@@ -47,3 +78,12 @@ def test_what_is_asked_of_a_disturbed_campaign_turns_red_when_a_part_is_broken(
 ) -> None:
     (trial,) = _tried(0, 0, tmp_path, broken)
     assert any(seen in wrong for wrong in trial["wrong"])
+
+
+@pytest.mark.slow
+def test_a_disturbed_deployment_ends_and_its_accounts_are_right(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.chaos_deployed", str(tmp_path)]
+    done = subprocess.run(command, input=f"{KILLS}\n", stdout=subprocess.PIPE, text=True, check=True)
+    (trial,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (trial["wrong"], trial["attempts"][-1]) == ([], "finished")
+    assert trial["faults"]
