@@ -32,7 +32,7 @@ from server.rounds import QuorumLost
 from server.superlink import CONNECTION, SimulationFailed, flwr, free_ports, wait
 from synthesis import priors
 
-START_SECONDS, ASK_TRIES = 180.0, 5
+START_SECONDS, ASK_TRIES = 600.0, 5
 POLL_SECONDS, ASK_SECONDS, AGAIN_SECONDS, LATE_SECONDS, GRACE_SECONDS = 2.0, 20.0, 10.0, 120.0, 8.0
 
 
@@ -242,7 +242,7 @@ def conduct(coordinator: Coordinator, progress: Progress, *, patience_seconds: f
             words = str(error).partition("\n")[0][:120]
             if waited >= patience_seconds:
                 if isinstance(error, SimulationFailed):
-                    raise LinkLost(f"{words} See {coordinator.folder / LINK / 'superlink.log'}") from error
+                    raise LinkLost(f"{words}: see {coordinator.folder / LINK / 'superlink.log'}") from error
                 raise
             tell("sites", 0.0, f"{words}; goes on in {AGAIN_SECONDS:g} s")
             time.sleep(AGAIN_SECONDS)

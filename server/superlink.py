@@ -19,7 +19,7 @@ from evaluation.orphans import marked
 
 CONNECTION = "pericard"
 MARK = "PERICARD_SIMULATION"
-START_SECONDS, GRACE_SECONDS = 60.0, 5.0
+START_SECONDS, GRACE_SECONDS, ANSWER_SECONDS = 60.0, 5.0, 10.0
 LOG_LINES = 40
 
 
@@ -57,9 +57,9 @@ def flwr(folder: Path, env: Mapping[str, str], *arguments: str) -> dict[str, Any
     try:
         answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
     except ValueError as error:
-        raise SimulationFailed(f"flwr {arguments[0]}: {(done.stdout + done.stderr).strip()[-2000:]}") from error
+        raise SimulationFailed(f"flwr {arguments[0]} failed\n{(done.stdout + done.stderr).strip()[-2000:]}") from error
     if not answer.get("success"):
-        raise SimulationFailed(f"flwr {arguments[0]}: {answer}")
+        raise SimulationFailed(f"flwr {arguments[0]} failed\n{answer.get('error-message', answer)}")
     return answer
 
 
@@ -103,16 +103,16 @@ def wait(
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
             way = (
-                http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+                http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
                 if tls is None
-                else http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=tls)
+                else http.client.HTTPSConnection("127.0.0.1", port, timeout=ANSWER_SECONDS, context=tls)
             )
             with contextlib.closing(way):
                 way.request("GET", "/health")
                 if way.getresponse().status == 200:
                     return
         time.sleep(0.2)
-    raise SimulationFailed(f"the SuperLink did not start; its log ends:\n{end_of(log)}")
+    raise SimulationFailed(f"the SuperLink did not start\nIts log ends:\n{end_of(log)}")
 
 
 def end_of(log: Path) -> str:

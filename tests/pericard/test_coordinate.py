@@ -132,11 +132,13 @@ def test_a_superlink_that_never_starts_ends_with_4_and_its_log(
     made = federation(tmp_path)
 
     def fail(*_: object) -> None:
-        raise SimulationFailed("the SuperLink did not start; its log ends:\nTraceback\nOSError")
+        raise SimulationFailed("the SuperLink did not start\nIts log ends:\nOSError")
 
     monkeypatch.setattr(fleet, "link", fail)
     assert run(["coordinate", "run", str(made.folder), "--patience", "0"]) == Exit.REFUSED
-    assert "superlink.log" in said(capsys)
+    line = said(capsys)
+    assert "the SuperLink did not start: see " in line
+    assert "superlink.log" in line
     assert not (made.folder / OUT / "campaign").exists()  # nothing was begun, so the same command may be given again
     assert exit_code(LinkLost()) == Exit.REFUSED
     assert exit_code(InUse()) == Exit.USAGE
