@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from client.admission import own_code
+from client.arrives import arrives
 from client.leaves import ASKS, ASKS_NOBODY, Leaves, is_secure, leaves_of, rule_of
 from client.site import Site
 from learning.messages import Refusal
@@ -44,6 +45,7 @@ class Foreseen:
         epsilon, delta: what a patient would pay for all of it.
         spent, cap: ε that this account has spent, and may ever spend.
         hours: an order of magnitude.
+        down: of each of `leaves`, the bytes of all requests that it answers, at most.
     """
 
     run: str
@@ -56,6 +58,7 @@ class Foreseen:
     hours: float
     bounds: tuple[Bound, ...]
     leaves: tuple[Leaves, ...]
+    down: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the forecast as a JSON object."""
@@ -82,6 +85,7 @@ def foresee(site: Site, proposal: Proposal) -> Foreseen:
         hours=sum(line.exchanges * MINUTES.get(line.message, 0.5) for line in leaves) / 60,
         bounds=tuple(_bounds(site, plans)),
         leaves=leaves,
+        down=tuple(line.exchanges * arrives(site, proposal.campaign, line) for line in leaves),
     )
 
 
@@ -94,12 +98,25 @@ def lines(seen: Foreseen) -> Iterator[str]:
     yield "policy as it would hold"
     for bound in seen.bounds:
         yield f"  {bound.name:<22} {bound.holds:<12} ({bound.origin}; site {bound.site}, asked {bound.asked})"
-    yield "what would leave"
-    for line in seen.leaves:
+    yield "what would leave, and what would come for it"
+    for line, down in zip(seen.leaves, seen.down, strict=True):
         often = f"{line.exchanges} ×" if line.exchanges > 1 else "once"
-        yield f"  {line.stage:<14} {often:<6} {line.bytes / 1024:>9.1f} KiB  {', '.join(line.fields)}: {line.privacy}"
+        each = f"{size(line.each):>9} up {size(down // line.exchanges):>9} down"
+        yield f"  {line.stage:<14} {often:<6} {each}  {', '.join(line.fields)}: {line.privacy}"
+    yield f"  {moved(seen.leaves, seen.down)}"
     for reason in seen.refused:
         yield f"REFUSED      {reason}"
+
+
+def moved(leaves: Sequence[Leaves], down: Sequence[int]) -> str:
+    """Return what a whole campaign moves between the coordinator and one site, at most."""
+    up = sum(line.bytes for line in leaves)
+    return f"in all {sum(line.exchanges for line in leaves)} exchanges: {size(up)} up, {size(sum(down))} down"
+
+
+def size(n: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{n / 1024:.1f} KiB" if n < 1 << 20 else f"{n / (1 << 20):.1f} MiB"
 
 
 def _refusals(

@@ -4,15 +4,17 @@ The sizes of arrays are exact, for they are counted on an answer of the same sha
 stage that asks sites anything must be told of here, or no site approves a campaign that has it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from client.site import Site
 from learning import messages
-from learning.messages import REPLIES, Measured, Trained
+from learning.masked import MIN_SITES, OFFER_BYTES, SEALED_BYTES
+from learning.messages import REPLIES, Masked, Measured, Parts, Trained
+from privacy import shamir
 
 COVERED, NOISED, ROUNDED, PUBLIC, BARE = (
     "differentially private",
@@ -24,13 +26,44 @@ COVERED, NOISED, ROUNDED, PUBLIC, BARE = (
 UNSEEN = "the coordinator sees sums of sites alone"
 GREETING = "greeting"  # stands for every time that a coordinator asks who is there
 SMALL_BYTES = 512  # of an answer of a few numbers, or of a signature
-PARTS_BYTES = 1 << 16  # of keys and of shares for every other site
 CELL_BYTES = 88  # of one mean with its error and its number, under its name
 METRICS = 24  # most of a task; segmentation has 16
 ARMS = 4  # release, phantom, local, trivial
 ASKS_NOBODY = frozenset({"prior", "sample", "film", "tutor", "takeover", "assembly"})
 
 Stage = Mapping[str, Any]
+
+
+class Roster(Protocol):
+    """With whom a site sums under masks."""
+
+    @property
+    def roster(self) -> Collection[str]:
+        """Names of all that may be in one sum."""
+
+
+class Bounds(Protocol):
+    """What of a site's policy makes its answers longer."""
+
+    @property
+    def groups(self) -> Mapping[str, Collection[str]]:
+        """Columns and words by which it tells subjects apart."""
+
+    @property
+    def secure_aggregation(self) -> Roster:
+        """With whom it sums under masks."""
+
+
+class Asked(Protocol):
+    """All that must be known of a site: a `client.site.Site` is one."""
+
+    @property
+    def name(self) -> str:
+        """By which a campaign knows it."""
+
+    @property
+    def policy(self) -> Bounds:
+        """Its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +92,7 @@ class Leaves:
         return self.bytes // self.exchanges
 
 
-def leaves_of(site: Site, stages: Sequence[Stage]) -> tuple[Leaves, ...]:
+def leaves_of(site: Asked, stages: Sequence[Stage]) -> tuple[Leaves, ...]:
     """Return what these stages make leave `site`, the greeting first; a stage of other sites makes nothing leave."""
     asked = [stage for stage in stages if site.name in stage["settings"].get("only", [site.name])]
     lines = [line for stage in asked for line in ASKS.get(stage["do"], _nothing)(site, stage, asked)]
@@ -70,7 +103,7 @@ def rule_of(stage: Stage, stages: Sequence[Stage]) -> Mapping[str, Any]:
     """Return by what rule a screening judges, to which its coordinator commits when it samples; {} for other stages."""
     if stage["do"] != "screen":
         return {}
-    rule: Mapping[str, Any] = _named(stage["settings"]["sampled"], stages)["settings"].get("rule", {})
+    rule: Mapping[str, Any] = named(stage["settings"]["sampled"], stages)["settings"].get("rule", {})
     return rule
 
 
@@ -79,60 +112,70 @@ def is_secure(stage: Stage) -> bool:
     return bool(stage["settings"].get("aggregation", {}).get("secure", False))
 
 
-def _named(name: str, stages: Sequence[Stage]) -> Stage:
+def named(name: str, stages: Sequence[Stage]) -> Stage:
+    """Return the stage of this name, or one without settings where there is none."""
     return next((stage for stage in stages if stage["name"] == name), {"settings": {}})
 
 
-def _nothing(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def _nothing(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     yield from ()
 
 
-def _reserve(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def _reserve(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     yield _line(stage["name"], "query.reserve", 1, SMALL_BYTES, PUBLIC)
 
 
-def _train(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def _train(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     told = stage["settings"]
     privacy = COVERED if told.get("plan") is not None else BARE
     if is_secure(stage):
-        for message in ("query.keys", "query.shares", "query.unmask"):
-            yield _line(stage["name"], message, told["rounds"], PARTS_BYTES, PUBLIC)
-        masked = SMALL_BYTES + 2 * _size(Trained(arrays=_weights(told)))
-        yield _line(stage["name"], "train.masked", told["rounds"], masked, f"{privacy}; {UNSEEN}")
+        n = peers(site)
+        parts = {"query.keys": OFFER_BYTES, "query.shares": n * SEALED_BYTES, "query.unmask": n * shamir.SHARE_BYTES}
+        for message, size in parts.items():
+            yield _line(stage["name"], message, told["rounds"], size_of(Parts(parts=bytes(size))), PUBLIC)
+        masked = Masked(arrays={n: (a * 2**40).astype(np.uint64) for n, a in _weights(told).items()})
+        yield _line(stage["name"], "train.masked", told["rounds"], size_of(masked), f"{privacy}; {UNSEEN}")
         return
-    yield _line(stage["name"], "train", told["rounds"], _size(Trained(arrays=_weights(told))), privacy)
+    yield _line(stage["name"], "train", told["rounds"], size_of(Trained(arrays=_weights(told))), privacy)
 
 
-def _weights(told: Mapping[str, Any]) -> dict[str, Any]:
+def peers(site: Asked) -> int:
+    """Return how many sites are in one sum at most."""
+    return max(MIN_SITES, len(site.policy.secure_aggregation.roster))
+
+
+def _weights(told: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
     """Return arrays like those that one exchange sends back: the trainable weights but for the site's own."""
     from learning import arrays
     from synthesis.parts import build
 
     learner = build(told["kind"], told["name"], told["config"], seed=0, prior="")
-    own, dice = told.get("personal") or None, np.random.default_rng(0)  # equal arrays would travel as one
-    return {
-        n: dice.standard_normal(a.shape, np.float32)
-        for n, a in arrays.trainable(learner.module).items()
-        if own is None or not n.startswith(own)
-    }
+    own = told.get("personal") or None
+    return distinct({n: a for n, a in arrays.trainable(learner.module).items() if own is None or not n.startswith(own)})
 
 
-def _shapes(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def distinct(like: Mapping[str, NDArray[np.float32]], seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Return arrays of these shapes of which no two are equal, for equal ones would travel as one."""
+    dice = np.random.default_rng(seed)
+    return {n: dice.random(a.shape, np.float32) for n, a in like.items()}
+
+
+def _shapes(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     from privacy import moments
     from synthesis import likeness
 
     said = Measured(arrays={"moments": np.zeros(moments.numbers(likeness.MODES), np.float32)})
-    yield _line(stage["name"], "query.measure", 1, _size(said), COVERED)
+    yield _line(stage["name"], "query.measure", 1, size_of(said), COVERED)
 
 
-def _audit(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def _audit(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     here = {other["name"] for other in stages}
     for training in sorted(stage["settings"]["trainings"]):
         if training in here:
             yield _line(training, "query.guess", 1, SMALL_BYTES, PUBLIC)
 
 
-def _utility(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def _utility(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     told = stage["settings"]
     arms = ARMS + bool(told.get("federated")) + bool(told.get("joined"))
     words = sum(len(set(asked) & set(site.policy.groups.get(c, ()))) for c, asked in told.get("groups", {}).items())
@@ -141,23 +184,23 @@ def _utility(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leav
     yield _line(stage["name"], "evaluate", 1, SMALL_BYTES + CELL_BYTES * cells, ROUNDED)
 
 
-def _attack(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def _attack(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     formal = stage["settings"].get("lane") == "FORMAL"
     yield _line(stage["name"], "query.attack", 1, SMALL_BYTES, NOISED if formal else BARE)
 
 
-def _screen(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
-    rule, sampled = rule_of(stage, stages), _named(stage["settings"]["sampled"], stages)
+def _screen(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+    rule, sampled = rule_of(stage, stages), named(stage["settings"]["sampled"], stages)
     if "exact" in rule or "votes" in rule:
         bits = sampled["settings"]["subjects"] // 6 + 1  # one for each, in base64
         yield _line(stage["name"], "query.screen", 1, SMALL_BYTES + bits, BARE if "exact" in rule else NOISED)
 
 
-def _certify(site: Site, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
+def _certify(site: Asked, stage: Stage, stages: Sequence[Stage]) -> Iterator[Leaves]:
     yield _line(stage["name"], "query.sign", 1, SMALL_BYTES, PUBLIC)
 
 
-ASKS: Mapping[str, Callable[[Site, Stage, Sequence[Stage]], Iterator[Leaves]]] = {
+ASKS: Mapping[str, Callable[[Asked, Stage, Sequence[Stage]], Iterator[Leaves]]] = {
     "reserve": _reserve,
     "train": _train,
     "arrive": _train,
@@ -177,5 +220,6 @@ def _line(stage: str, message: str, exchanges: int, size: int, privacy: str) -> 
     )
 
 
-def _size(reply: object) -> int:
-    return messages.weigh(messages.encode(reply))[1]
+def size_of(message: object) -> int:
+    """Return the bytes of a request or reply on the wire."""
+    return messages.weigh(messages.encode(message))[1]

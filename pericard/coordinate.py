@@ -3,8 +3,10 @@
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -91,6 +93,7 @@ def propose(folder: Path, overrides: Sequence[str]) -> int:
         resolved = json.loads(to_json(experiment, groups=known))
         run = f"{experiment.name}-{secrets.token_hex(4)}"
         campaign = plan.campaign(experiment, run=run, out="", resolved=resolved)
+        moved = moves(coordinator.sites, json.loads(campaign.to_json()))
         proposal = coordinator.propose(campaign)
     except UsageError:
         raise
@@ -99,10 +102,55 @@ def propose(folder: Path, overrides: Sequence[str]) -> int:
     _say(
         f"proposed     {proposal.run}",
         f"digest       {proposal.digest}",
+        *(f"each moves   {words}   ({sites})" for sites, words in moved.items()),
         f"give sites   {folder / PROPOSAL}",
         f"next         every hospital: pericard site approve SITE {PROPOSAL}; then pericard coordinate run {folder}",
     )
     return Exit.PASS
+
+
+def moves(names: Iterable[str], campaign: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the campaign moves to and from one site, by the names of those of which that is the same.
+
+    Each site tells its own people the same, by its own policy.
+
+    Raises:
+        ValueError: if a message would be larger than any may be.
+    """
+    from client.arrives import arrives
+    from client.dry_run import moved
+    from client.leaves import leaves_of
+
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(names):
+        own = (stage["name"] for stage in campaign["stages"] if name in stage["settings"].get("only", [name]))
+        alike.setdefault(tuple(own), []).append(name)
+    found = {}
+    for group in alike.values():
+        site = _Admitted(group[0], _Bounds(_Roster(sorted(names))))
+        leaves = leaves_of(site, campaign["stages"])
+        down = [line.exchanges * arrives(site, campaign, line) for line in leaves]
+        found[", ".join(group)] = moved(leaves, down)
+    return found
+
+
+@dataclass(frozen=True)
+class _Roster:
+    roster: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    secure_aggregation: _Roster
+    groups: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """A hospital of which a coordinator knows no more than its name and those of the others."""
+
+    name: str
+    policy: _Bounds
 
 
 def run(folder: Path, *, resume: bool, patience_hours: float, as_json: bool) -> int:

@@ -1,17 +1,21 @@
 """Before anybody approves it, a campaign says what it would do here: what would leave, what it costs, why not."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from client.admission import own_code
-from client.dry_run import foresee, lines
+from client.dry_run import foresee, lines, size
 from client.leaves import BARE, COVERED, NOISED
+from conf.schema import Classes
 from learning.proposal import Proposal
 from server.campaign import Stage
+from tests.contracts.test_generators import TINY
 from tests.hospitals import PLAN, campaign, hospital, reserve_stage, train_stage
 
-SCREEN = Stage(name="screen", do="screen", settings={"sampled": "sample"})
+SCREEN = Stage(name="screen", do="screen", settings={"sampled": "sample", "decoys": 0})
+DRAWN = {"name": "latent_flow", "config": TINY["latent_flow"], "subjects": 96, "classes": dataclasses.asdict(Classes())}
 
 
 def proposed(tmp_path: Path, *stages: Any, **changes: Any) -> Proposal:
@@ -32,7 +36,10 @@ def test_it_names_every_exchange_with_its_fields_and_what_protects_them(tmp_path
     assert found["views"].bytes > 3 * 4 * (2 * 16 + 2)  # the weights of the tiny learner in float32, three times
     assert seen.epsilon > 0
     assert seen.refused == ()
-    assert any("NOT private" in line for line in lines(seen))
+    said = list(lines(seen))
+    assert any("NOT private" in line for line in said)
+    up, down = sum(line.bytes for line in seen.leaves), sum(seen.down)
+    assert f"  in all 8 exchanges: {size(up)} up, {size(down)} down" in said
 
 
 def test_it_costs_nothing_to_look(tmp_path: Path) -> None:
@@ -75,7 +82,7 @@ def test_a_screening_is_judged_by_the_rule_to_which_its_coordinator_is_bound(tmp
     site = hospital(tmp_path / "sites", allow_empirical=False)
 
     def screened(**rule: Any) -> Any:
-        sample = Stage(name="sample", do="sample", settings={"rule": rule, "subjects": 96})
+        sample = Stage(name="sample", do="sample", settings={"rule": rule, **DRAWN})
         return foresee(site, proposed(tmp_path, reserve_stage(PLAN), sample, SCREEN))
 
     assert "query.screen" not in {line.message for line in screened().leaves}
