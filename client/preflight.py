@@ -96,8 +96,7 @@ def _studies(site: Any) -> str:
 
 
 def _account(site: Any) -> str:
-    events = site.ledger.verify()
-    return f"{events} events, as they were written" if isinstance(events, int) else "as it was written"
+    return f"{len(site.ledger.verify())} events, as they were written"
 
 
 def _code(site: Any) -> str:

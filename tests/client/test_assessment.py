@@ -132,7 +132,7 @@ def test_a_task_is_scored_once(tmp_path: Path) -> None:
         ({"arms": {"local": RELEASE}}, Code.UNREADABLE),
         ({"arms": {"release": {"w": np.zeros(1, np.float32)}}}, Code.FAILED), ({"config": {"x": 1}}, Code.FAILED),
     ],
-    ids=str,
+    ids=["another task", "another run", "weights for an arm of the site", "foreign weights", "a foreign setting"],
 )  # fmt: skip
 def test_a_score_that_was_not_agreed_is_refused(tmp_path: Path, change: dict[str, Any], code: Code) -> None:
     assert admitted(tmp_path).ask(score(**change)) is code
