@@ -15,7 +15,14 @@ MAY_IMPORT["server"].discard("client")
 
 # A library on the left is imported only by the files on the right.
 ONLY_THERE = {
-    "flwr": ("learning/messages.py", "client/app.py", "client/boundary.py", "client/only_reviewed.py", "server/"),
+    "flwr": (
+        "learning/messages.py",
+        "client/app.py",
+        "client/boundary.py",
+        "client/only_reviewed.py",
+        "client/ending.py",
+        "server/",
+    ),
     "ray": (),
     "hydra": ("conf/",),
     "omegaconf": ("conf/",),

@@ -1,12 +1,24 @@
-"""A SuperNode that has left its loop does not stay as a process that does nothing."""
+"""A SuperNode does not stay as a process that does nothing, nor drop an answer because a line broke."""
 
+import contextlib
 import os
+import socket
+import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supernode import fleet_http_connection
 
 from client import ending, node
 from client.site import Site
+from server import pki
 from tests.hospitals import hospital
 
 PROGRAM = """
@@ -47,3 +59,77 @@ def test_a_node_starts_its_supernode_so_and_is_still_known_by_its_name(tmp_path:
     assert f"{Path(ending.__file__).resolve()} flower-supernode" in program.read_text()
     shown = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=120, check=False)
     assert "Flower" in shown.stdout
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """The folder of an authority, and of the certificate of a server of its."""
+    key, made = pki.authority("test")
+    server_key, server = pki.server(key, made, ["127.0.0.1"])
+    for name, content in {"ca.crt": made, "server.pem": server, "server.key": server_key}.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+@contextlib.contextmanager
+def breaking(authority: Path, first: Callable[[socket.socket], object]) -> Iterator[str]:
+    """Serve over TLS, but the first caller so."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / "server.pem", authority / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            caller, _ = listening.accept()
+            with caller:
+                first(caller)
+            with contextlib.suppress(OSError):
+                caller, _ = listening.accept()
+                with context.wrap_socket(caller, server_side=True) as trusted:
+                    trusted.recv(65536)
+                    trusted.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}/"
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def said(trying: Any, address: str, trusted: Path) -> str:
+    context = ssl.create_default_context(cafile=trusted)
+    with httpx.Client(verify=context, timeout=1.0) as client:
+        return str(trying.invoke(lambda: client.get(address).text))
+
+
+def silent(caller: socket.socket) -> None:
+    while caller.recv(65536):  # until the caller has had enough of it
+        pass
+
+
+def hangs_up(caller: socket.socket) -> None:
+    caller.recv(65536)
+
+
+@pytest.mark.parametrize("first", [hangs_up, silent])
+def test_a_line_that_breaks_in_the_handshake_is_tried_again(authority: Path, first: Any) -> None:
+    with breaking(authority, first) as address, pytest.raises(httpx.TransportError):
+        said(make_simple_http_retry_invoker(), address, authority / "ca.crt")  # Flower's own gives up
+    with breaking(authority, first) as address:
+        assert said(ending.patient(make_simple_http_retry_invoker)(), address, authority / "ca.crt") == "ok"
+
+
+def test_a_certificate_of_a_stranger_stays_wrong(authority: Path) -> None:
+    (authority / "stranger.crt").write_bytes(pki.authority("stranger")[1])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority / "server.pem", authority / "server.key")
+
+    def serve(caller: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            context.wrap_socket(caller, server_side=True, suppress_ragged_eofs=True).close()
+
+    with breaking(authority, serve) as address, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        said(ending.patient(make_simple_http_retry_invoker)(), address, authority / "stranger.crt")
+
+
+def test_that_is_where_flower_makes_those_who_try_again() -> None:
+    assert fleet_http_connection.make_simple_http_retry_invoker is make_simple_http_retry_invoker
