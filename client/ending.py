@@ -19,7 +19,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
-SUPERNODE = "flower-supernode"
+SUPERNODE, MAKER = "flower-supernode", "make_simple_http_retry_invoker"
 BROKEN = ("EOF occurred in violation of protocol", "timed out")  # OpenSSL's words for a line that broke, or is silent
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     if sys.argv[0] == SUPERNODE:
         from flwr.supernode import fleet_http_connection as line
 
-        vars(line).update(make_simple_http_retry_invoker=patient(line.make_simple_http_retry_invoker))
+        vars(line)[MAKER] = patient(vars(line)[MAKER])
     try:
         program.load()()
     except Exception:

@@ -132,4 +132,4 @@ def test_a_certificate_of_a_stranger_stays_wrong(authority: Path) -> None:
 
 
 def test_that_is_where_flower_makes_those_who_try_again() -> None:
-    assert fleet_http_connection.make_simple_http_retry_invoker is make_simple_http_retry_invoker
+    assert vars(fleet_http_connection)[ending.MAKER] is make_simple_http_retry_invoker
