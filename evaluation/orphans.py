@@ -47,6 +47,24 @@ def _end(home: Path) -> None:
         time.sleep(0.1)
 
 
+def newest_alone(home: Path, program: str) -> None:
+    """End every process whose FLWR_HOME is `home` and that runs `program`, but the one that began last.
+
+    Flower gives a program 30 s to come for its task, and then starts another beside it, and so on: on a machine that is
+    busy for a while they take each other's time, and none ever comes. Those before the last have lost their task.
+    """
+    begun = []
+    for pid in marked("FLWR_HOME", str(home.resolve())):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if program in (Path(os.fsdecode(word)).name for word in words):
+                told = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+                begun.append((int(told.rpartition(")")[2].split()[19]), pid))  # proc(5): ticks at which it began
+    for _, pid in sorted(begun)[:-1]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def marked(name: str, value: str) -> list[int]:
     """Return the processes but this one whose environment holds `name` with `value`; none where there is no /proc.
 

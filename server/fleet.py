@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.orphans import alone
+from evaluation.orphans import alone, newest_alone
 from evaluation.provenance import code_digest
 from evaluation.reviewed import OFFLINE, programs, write_bundle
 from learning import durable
@@ -297,11 +297,15 @@ def _follow(running: Link, campaign: Campaign, progress: Progress) -> None:
     """Submit the campaign and pass its progress on until it has ended."""
     root = Path(campaign.out) / "campaign"
     (root / FILE).unlink(missing_ok=True)
-    follower, run, asked, status = Follower(root), running.submit(), time.monotonic(), ""
+    follower, run, status = Follower(root), running.submit(), ""
+    asked = looked = time.monotonic()
     while not status.startswith("finished"):
         for stage, fraction, words in follower:
             progress(stage, fraction, words)
         running.check()
+        if time.monotonic() - looked > POLL_SECONDS:
+            newest_alone(running.coordinator.folder / LINK / "home", "flwr-serverapp")
+            looked = time.monotonic()
         ended = (root / FILE).exists() or ended_in(campaign)
         if time.monotonic() - asked > (POLL_SECONDS if ended else ASK_SECONDS):
             status = str(running.ask("ls", CONNECTION, "--run-id", run)["runs"][0]["status"])

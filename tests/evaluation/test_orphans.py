@@ -1,15 +1,17 @@
 """What a killed process left running is ended by the next one, and only then."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from evaluation.orphans import InUse, alone
+from evaluation.orphans import InUse, alone, newest_alone
 
 
 @pytest.fixture
@@ -45,3 +47,25 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", words], check=False).returncode == -signal.SIGKILL
     with alone(tmp_path, tmp_path / "home"):
         pass
+
+
+def test_of_several_that_began_for_one_task_the_last_is_left(tmp_path: Path) -> None:
+    program = tmp_path / "flwr-serverapp"
+    program.symlink_to(shutil.which("sleep") or "")
+    told = {**os.environ, "FLWR_HOME": str(tmp_path / "home")}
+    elsewhere = {**told, "FLWR_HOME": str(tmp_path / "home2")}
+    started = [
+        subprocess.Popen(words, env=env)
+        for words, env in (
+            ([program, "300"], elsewhere), (["sleep", "300"], told), ([program, "301"], told), ([program, "302"], told),
+        )
+        if time.sleep(0.05) is None  # a tick of the kernel between any two
+    ]  # fmt: skip
+    try:
+        newest_alone(tmp_path / "home", "flwr-serverapp")
+        assert started[2].wait(60) == -signal.SIGKILL
+        assert [process.poll() for at, process in enumerate(started) if at != 2] == [None] * 3
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
