@@ -290,11 +290,14 @@ def _gather(running: Link, campaign: Campaign, progress: Progress, seconds: floa
             absent = {name: "not online" for name in status if name not in online}
             raise QuorumLost(f"{len(online)} of {campaign.quorum} sites are online", absent)
         running.check()
-        time.sleep(POLL_SECONDS)
+        time.sleep(max(POLL_SECONDS, min(ASK_SECONDS, waited / 10)))  # asking costs seconds of a core
 
 
 def _follow(running: Link, campaign: Campaign, progress: Progress) -> None:
-    """Submit the campaign and pass its progress on until it has ended."""
+    """Submit the campaign and pass its progress on until it has ended.
+
+    Asking Flower costs seconds of a core, so it is asked only when the campaign has said nothing for a while.
+    """
     root = Path(campaign.out) / "campaign"
     (root / FILE).unlink(missing_ok=True)
     follower, run, status = Follower(root), running.submit(), ""
@@ -302,6 +305,7 @@ def _follow(running: Link, campaign: Campaign, progress: Progress) -> None:
     while not status.startswith("finished"):
         for stage, fraction, words in follower:
             progress(stage, fraction, words)
+            asked = time.monotonic()
         running.check()
         if time.monotonic() - looked > POLL_SECONDS:
             newest_alone(running.coordinator.folder / LINK / "home", "flwr-serverapp")
