@@ -1,187 +1,135 @@
-"""What it costs to ask hospitals: `python -m benchmarks.federation --write`, beside Flower's stock loop.
+"""What it costs to ask hospitals, beside Flower's quickstart: `python -m benchmarks.federation --write`.
 
-The same small arrays travel over the same in-memory grid, with real serialisation, to 3 to 200 virtual sites: once in
-a campaign of ours (discovery, reserve, six exchanges that train without noise), once in FedAvg as Flower's quickstart
-writes it (train and evaluate in each of six rounds). CPU seconds, since other processes share this machine; what sites
-spend on training itself is measured apart.
+Four questions, four parts: what an exchange costs in each mode and loop (`federation_modes`, `federation_deployed`),
+how many exchanges the same utility takes (`federation_utility`), and which share of the default campaign is overhead
+(`federation_overhead`). Every measurement runs in a process of its own and is kept as a line of JSON as soon as it is
+there: with `--kept FILE` an interrupted one goes on where it was. CPU seconds, for other processes may share the
+machine; where the clock's seconds are given, the load is, too.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
-import tempfile
-import time
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import federation_modes as modes
+from benchmarks import federation_overhead as overhead
+from benchmarks import federation_utility as utility
 from benchmarks.results import table, write
 
-SITES, ROUNDS, STEPS = (3, 10, 50, 200), 6, 2
-HEAD = ("sites", "loop", "exchanges", "messages", "bytes", "bytes per exchange", "CPU s", "of it training",
-        "CPU ms per message, training apart", "peak MiB")  # fmt: skip
+TITLE = "Federation: what an exchange costs"
+SITES = {modes.IN_PROCESS: (3, 10, 50, 200), modes.SIMULATION: (3, 10, 50), modes.DEPLOYMENT: (3,)}
+LOOPS = (modes.OURS, modes.STOCK)
+OVERRIDES = ("threads=1",)
+HEAD = ("mode", "sites", "loop", "exchanges", "messages", "start CPU s", "CPU s", "of it training",
+        "CPU ms per message, training apart", "start s", "s", "s per exchange", "load", "peak MiB", "bytes",
+        "bytes per exchange")  # fmt: skip
 
 
 def main() -> None:
-    """Measure and print; with --write, into `RESULTS.md`."""
+    """Measure what is not kept, and print; with --write, into `RESULTS.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the section of benchmarks/RESULTS.md")
-    parser.add_argument("--sites", type=int, nargs="+", default=SITES, help="how many virtual sites")
-    parser.add_argument("--kept", type=Path, help="a file of JSON lines with what was measured before")
-    parser.add_argument("--one", nargs=2, metavar=("LOOP", "SITES"), help="measure one and print it as JSON")
+    parser.add_argument("--kept", type=Path, help="a file of JSON lines: what was measured before, and will be")
+    parser.add_argument(
+        "--only", nargs="*", metavar="KIND", help="measure these kinds only, and report all that is kept"
+    )
+    parser.add_argument("--one", nargs="+", metavar="WORD", help="measure one and print it as JSON")
     told = parser.parse_args()
     if told.one:
-        print(json.dumps(measure(told.one[0], int(told.one[1]))))
+        print(json.dumps(measure(told.one)))
         return
-    kept = told.kept.read_text(encoding="utf-8").splitlines() if told.kept and told.kept.exists() else []
-    known = {(one["loop"], one["sites"]): one for one in map(json.loads, kept)}
-    asked = [(loop, sites) for sites in told.sites for loop in ("ours", "stock")]
-    text = report([known.get(one) or _alone(*one) for one in asked])
-    command = f"python -m benchmarks.federation --sites {' '.join(map(str, told.sites))} --write"
+    lines = told.kept.read_text(encoding="utf-8").splitlines() if told.kept and told.kept.exists() else []
+    known = {tuple(one["asked"]): one for one in map(json.loads, lines)}
+    for asked in wanted():
+        if asked not in known and (told.only is None or asked[0] in told.only):
+            known[asked] = _alone(asked)
+            if told.kept:
+                with told.kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(known[asked]) + "\n")
+    text = report([known[asked] for asked in wanted() if asked in known])
     if told.write:
-        write("Federation: what an exchange costs", command, text)
+        write(TITLE, "python -m benchmarks.federation --write", text)
     else:
         print(text)
 
 
-def _alone(loop: str, sites: int) -> dict[str, Any]:
-    """Measure in a process of its own, whose peak memory is its own."""
-    command = [sys.executable, "-m", "benchmarks.federation", "--one", loop, str(sites)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def wanted() -> list[tuple[str, ...]]:
+    """Return the words of every measurement."""
+    return [
+        *((mode, loop, str(n)) for mode, every in SITES.items() for n in every for loop in LOOPS),
+        *(
+            ("utility", task, loop, str(int(many)), str(seed))
+            for task in utility.TASKS for seed in utility.SEEDS for loop, many in utility.LOOPS
+        ),
+        ("campaign", *OVERRIDES),
+    ]  # fmt: skip
+
+
+def measure(asked: Sequence[str]) -> dict[str, Any]:
+    """Measure what these words ask for."""
+    kind, *words = asked
+    if kind == "campaign":
+        found = overhead.measure(words)
+    elif kind == "utility":
+        found = utility.measure(words[0], words[1], words[2] == "1", int(words[3]))
+    else:
+        found = modes.measure(kind, words[0], int(words[1]))
+    return {"asked": list(asked), **found}
+
+
+def _alone(asked: Sequence[str]) -> dict[str, Any]:
+    """Measure in a process of its own, whose memory and children are its own."""
+    command = [sys.executable, "-m", "benchmarks.federation", "--one", *asked]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def measure(loop: str, sites: int) -> dict[str, Any]:
-    """Run one loop over so many sites, and return what it cost; what is loaded once is loaded before."""
-    run = _ours if loop == "ours" else _stock
-    with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder) / "warm", 3)
-        found = run(Path(folder) / "measured", sites)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"loop": loop, "sites": sites, "peak_mib": peak, **found}
-
-
-def _ours(folder: Path, n: int) -> dict[str, Any]:
-    from client import training
-    from client.app import app
-    from client.site import KEYS, Site
-    from server.app import app as server_app
-    from tests.hospitals import campaign, policy, reserve_stage, train_stage
-
-    sites = []
-    for k in range(n):
-        cohort = {"reader": "canary", "seed": k}
-        made = Site.create(folder / f"site-{k}", name=f"site-{k}", cohort=cohort, public_subjects=40, policy=policy())
-        for key in KEYS:
-            (made.folder / "secrets" / key).write_bytes(f"{k:032d}".encode())
-        sites.append(made.folder)
-    part = {"rounds": ROUNDS, "steps": STEPS}
-    told = campaign(folder / "out", reserve_stage(), train_stage("reference", plan=None, **part), quorum=n)
-    spent, fit = [0.0], training._fit
-
-    def timed(*arguments: Any) -> Any:
-        begun = time.process_time()
-        try:
-            return fit(*arguments)
-        finally:
-            spent[0] += time.process_time() - begun
-
-    training._fit = timed
-    try:
-        grid = _grid(app, [{"site": str(site)} for site in sites])
-        begun = time.process_time()
-        server_app(grid, _context(grid, {"campaign": told.to_json()}))
-        return _cost(grid, time.process_time() - begun, spent[0])
-    finally:
-        training._fit = fit
-
-
-def _stock(folder: Path, n: int) -> dict[str, Any]:
-    del folder
-    from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
-    from flwr.clientapp import ClientApp
-    from flwr.serverapp import Grid, ServerApp
-    from flwr.serverapp.strategy import FedAvg
-
-    from tests.hospitals import WEIGHTS
-
-    app, server = ClientApp(), ServerApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        given = message.content.array_records["arrays"]
-        after = ArrayRecord({name: Array(array.numpy() + 1) for name, array in given.items()})
-        metrics = MetricRecord({"train_loss": 0.5, "num-examples": 20})
-        return Message(RecordDict({"arrays": after, "metrics": metrics}), reply_to=message)
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        metrics = MetricRecord({"accuracy": 0.5, "num-examples": 20})
-        return Message(RecordDict({"metrics": metrics}), reply_to=message)
-
-    @server.main()
-    def run(grid: Grid, context: Context) -> None:
-        first = ArrayRecord({name: Array(array) for name, array in WEIGHTS.items()})
-        FedAvg(min_available_nodes=n).start(grid=grid, initial_arrays=first, num_rounds=ROUNDS)
-
-    grid = _grid(app, [{"partition-id": str(k)} for k in range(n)])
-    begun = time.process_time()
-    server(grid, _context(grid, {}))
-    return _cost(grid, time.process_time() - begun, 0.0)
-
-
-def _grid(app: Any, nodes: list[dict[str, str]]) -> Any:
-    from server.grid import InProcessGrid
-
-    counted: Counter[str] = Counter()
-
-    def count(message: Any) -> None:
-        counted[f"{message.metadata.message_type} {message.metadata.group_id}"] += 1
-
-    grid = InProcessGrid(app, nodes, fault=count)
-    grid.counted = counted
-    return grid
-
-
-def _context(grid: Any, config: dict[str, str]) -> Any:
-    from flwr.app import Context, RecordDict
-
-    return Context(grid.run.run_id, 1, {}, RecordDict(), config)
-
-
-def _cost(grid: Any, seconds: float, training: float) -> dict[str, Any]:
-    return {
-        "messages": sum(grid.counted.values()), "bytes": grid.bytes_down + grid.bytes_up,
-        "seconds": seconds, "training": training,
-    }  # fmt: skip
-
-
-def _exchanges(one: dict[str, Any]) -> int:
-    """Return how often all sites were asked."""
-    return int(one["messages"] // one["sites"])
-
-
 def report(found: list[dict[str, Any]]) -> str:
-    """Return the table and what it says."""
-    rows = []
-    for one in found:
-        apart = 1000 * (one["seconds"] - one["training"]) / one["messages"]
-        rows.append(
-            (one["sites"], one["loop"], _exchanges(one), one["messages"], one["bytes"],
-             one["bytes"] // _exchanges(one), one["seconds"], one["training"], apart, one["peak_mib"])
-        )  # fmt: skip
-    ours, stock = (next(one for one in found if one["loop"] == loop) for loop in ("ours", "stock"))
+    """Return the tables and what they say."""
+    by_mode = [one for one in found if one["asked"][0] in SITES]
+    curves = [one for one in found if one["asked"][0] == "utility"]
+    parts = [_costs(by_mode)] if by_mode else []
+    parts += [utility.report(curves)] if curves else []
+    parts += [overhead.report(one) for one in found if one["asked"][0] == "campaign"]
+    if missing := [" ".join(asked) for asked in wanted() if list(asked) not in [one["asked"] for one in found]]:
+        parts.append(f"Asked for, and not measured: {', '.join(missing)}.")
+    return "\n\n".join(parts)
+
+
+def _costs(found: list[dict[str, Any]]) -> str:
+    rows = [_row(one) for one in found]
     return (
-        f"A linear classifier of 34 weights, {ROUNDS} rounds of {STEPS} local steps. Ours keeps every answer on disk "
-        "before it leaves and writes a checkpoint after every exchange; the stock loop keeps nothing, and its clients "
-        "compute nothing. Ours asks no site to evaluate between exchanges, so the same rounds take "
-        f"{_exchanges(ours)} exchanges with discovery and reserve, and {_exchanges(stock)} in the stock loop. "
-        "Utility is not compared here. Over processes (a simulation or a deployment) nothing is measured here.\n\n"
-        + table(HEAD, rows)
-    )
+        "### What an exchange costs\n\n"
+        f"Both loops move the arrays of a view classifier of width 8 for {modes.ROUNDS} rounds of {modes.STEPS} local "
+        "steps. Stock is Flower's quickstart for PyTorch (FedAvg, a train and an evaluate message in each round) over "
+        f"random pictures, {modes.STOCK_EXCHANGES} exchanges. Ours is a campaign of {modes.OUR_EXCHANGES} (discovery, "
+        "reserve, one for each round) over phantom hospitals that it reads, without noise; it keeps every answer and "
+        "a checkpoint on disk, signs what entered and left, and asks no site to evaluate. In process, everything is "
+        "one process that has run once before, and training is what sites compute, reading their studies included. "
+        "In a simulation and in a deployment, CPU and memory (proportional set sizes) are summed over all processes "
+        "of Flower's and ours but the one that measures, loop and start apart; the loop is what the ServerApp "
+        "spans. Deployed: TLS on loopback, one SuperNode a site, the stock one with Flower's defaults, ours with "
+        "registered keys, a fleet-only listener and a SuperExec of its own; bytes are those of the connections "
+        "between sites and coordinator, TLS, polling and the code that is sent included; in process, those of the "
+        "serialised messages; a simulation has no wire. Seconds of the clock are of a machine with the load beside "
+        "them.\n\n" + table(HEAD, rows)
+    )  # fmt: skip
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    apart = 1000 * (one["cpu"] - one.get("training", 0.0)) / one["messages"] if "training" in one else None
+    each = one["bytes"] // one["exchanges"] if "bytes" in one else None
+    cells = (
+        one["mode"], one["sites"], one["loop"], one["exchanges"], one["messages"], one["start_cpu"], one["cpu"],
+        one.get("training"), apart, one["start"], one["seconds"], one["seconds"] / one["exchanges"], one["load"],
+        one["peak_mib"], one.get("bytes"), each,
+    )  # fmt: skip
+    return tuple("–" if cell is None else cell for cell in cells)
 
 
 if __name__ == "__main__":
