@@ -22,6 +22,16 @@ from typing import Any
 from benchmarks.results import table, write
 
 SCHEDULES, DEPLOYMENTS = 120, 2
+WAYS = {
+    "in process": "In process there are three of each, and every message is served by a process of its own, on an "
+    "in-memory grid; a fault counts when it came due (a process may end before its death, and a reply without arrays "
+    "cannot be spoiled).",
+    "deployed": "Deployed there are two and one, and everything is Flower's own program over TLS on loopback: "
+    "SuperLink, SuperExec and ServerApp of the coordinator; SuperNode, SuperExec and ClientApps of each hospital "
+    "(`pericard site run`), whose line to the coordinator is a relay that can be cut; a fault counts when it met a "
+    "living process, or a call. No process may be left behind, and none may end that was not struck.",
+}
+NONE_DEPLOYED = "No schedule over a deployment is in this table: none was asked for, or none came to its end."
 
 
 def main() -> None:
@@ -115,30 +125,25 @@ def _deployed(seeds: Sequence[int], minutes: float) -> Iterator[dict[str, Any]]:
 
 def report(found: Sequence[dict[str, Any]]) -> str:
     """Return what came of the schedules, and which faults they held."""
-    ways = {way: [t for t in found if t["way"] == way] for way in ("in process", "deployed")}
+    ways = {way: told for way in WAYS if (told := [t for t in found if t["way"] == way])}
     ends = {way: collections.Counter(map(_end, told)) for way, told in ways.items()}
     wrong = [f"- {t['way']}, schedule {t['seed']}: {'; '.join(t['wrong'])}" for t in found if t["wrong"]]
     every = sorted({end for counted in ends.values() for end in counted})
     return "\n\n".join(
         [
-            *(_about(way, told) for way, told in ways.items() if told),
-            "Each campaign: three hospitals, a quorum of two, exchanges with noise, then without. In process there are "
-            "three of each, and every message is served by a process of its own, on an in-memory grid. Deployed there "
-            "are two and one, and everything is Flower's own program over TLS on loopback: SuperLink, SuperExec and "
-            "ServerApp of the coordinator; SuperNode, SuperExec and ClientApps of each hospital (`pericard site run`), "
-            "whose line to the coordinator is a relay that can be cut. There a fault counts when it met a living "
-            "process, or a call; in process when it came due (a process may end before its death, and a reply without "
-            "arrays cannot be spoiled).",
+            *(_about(way, told) for way, told in ways.items()),
+            "Each campaign: three hospitals, a quorum of two, exchanges with noise, then without. "
+            + " ".join(WAYS[way] for way in ways),
+            *([] if "deployed" in ways else [NONE_DEPLOYED]),
             table(("end", *ways), [(end, *(ends[way][end] for way in ways)) for end in every]),
-            *(_faults(way, told) for way, told in ways.items() if told),
+            *(_faults(way, told) for way, told in ways.items()),
             "Asked of every campaign: it finishes once nothing is in its way any more; each account verifies whole, "
             "was reserved once, announced each exchange once, and paid exactly what an undisturbed account pays for "
             "the exchanges it announced (or, in a renyi account whose journal was torn, the whole reserve); what left, "
             "by the site's own signed lines, too, is what the outbox holds, and nothing of it was unannounced; told "
             "again in process to copies of the same sites, who answer from their outboxes, it has the same weights "
             "bit for bit and charges nothing; told to new sites with the same people, the part without noise has the "
-            "same weights bit for bit (who was missing in an exchange is missing again). Deployed also: no process is "
-            "left behind, and none ended that was not struck.",
+            "same weights bit for bit (who was missing in an exchange is missing again).",
             "\n".join(wrong) or "Nothing was found wrong.",
         ]
     )  # fmt: skip
