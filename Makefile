@@ -1,5 +1,5 @@
 # Every target is one line that also works without make. `make check` is what a change must pass.
-export OMP_NUM_THREADS ?= 2
+export OMP_NUM_THREADS ?= 1
 UV ?= uv
 RUN = $(UV) run --frozen --extra sim
 CHECKOUT := $(shell mktemp -u -d)/pericard

@@ -9,7 +9,7 @@ import pytest
 
 import pericard as _offline  # noqa: F401  (imported for its switches, before any library reads them)
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # equal threads, equal bits; read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # equal threads, equal bits; of two processes (pytest-xdist)
 
 
 def _is_loopback(address: object) -> bool:
