@@ -109,7 +109,7 @@ class Deployment:
         for pid in sorted(marked(MARK, self.mark)):
             with contextlib.suppress(OSError):
                 told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-                home = next((part[11:].decode() for part in told if part.startswith(b"FLWR_HOME=")), "")
+                home = next((part.partition(b"=")[2].decode() for part in told if part.startswith(b"FLWR_HOME=")), "")
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
                 role = next((role for word, role in ROLES.items() if word in words), "")
                 if home in self.homes:
