@@ -20,11 +20,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -74,12 +76,18 @@ def join(site: Site, invitation: Mapping[str, Any]) -> str:
     """Join a coordinator, or take its renewed invitation; returns the public key of the node, which it registers.
 
     Raises:
-        ValueError: if the invitation is malformed, or this site has joined another coordinator.
+        ValueError: if the invitation is malformed or too old, or this site has joined another coordinator.
     """
     try:
         asked = Coordinator(**invitation)
     except TypeError as error:
         raise ValueError(f"not an invitation: {error}") from error
+    try:
+        until = x509.load_pem_x509_certificate(asked.authority.encode()).not_valid_after_utc
+    except ValueError as error:
+        raise ValueError("not an invitation: its authority is no certificate") from error
+    if until < datetime.now(UTC):
+        raise ValueError(f"the invitation is too old: the certificate of its authority expired on {until:%Y-%m-%d}")
     folder = site.folder / FOLDER
     folder.mkdir(exist_ok=True, mode=0o700)
     if (folder / JOINED).exists() and Coordinator.read(site).public_key != asked.public_key:

@@ -128,13 +128,18 @@ def approve(folder: Path, proposal: Path, *, yes: bool, as_json: bool) -> int:
     from client.dry_run import foresee, lines
     from client.site import Site
     from conf.compose import UsageError
+    from learning.messages import Code, Refusal
+    from learning.schema import Malformed
 
     site = Site(folder)
     try:
         asked = read(site, proposal)
     except ValueError as error:
         raise UsageError(f"{proposal}: {error}") from error
-    seen = foresee(site, asked)
+    try:
+        seen = foresee(site, asked)
+    except Malformed as error:  # a message that no site could take: too large a model
+        raise Refusal(Code.REFUSED_POLICY, f"{proposal}: {error}") from error
     if as_json:
         sys.stdout.write(json.dumps(seen.to_json(), indent=1, ensure_ascii=False) + "\n")
     else:

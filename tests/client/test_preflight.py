@@ -106,7 +106,7 @@ def test_a_folder_that_is_no_site_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_a_site_joins_one_coordinator_and_keeps_its_node_key(tmp_path: Path) -> None:
     site = hospital(tmp_path)
-    invitation = {"address": "a:1", "public_key": "ab" * 32, "authority": "x"}
+    invitation = {"address": "a:1", "public_key": "ab" * 32, "authority": pki.authority("test")[1].decode()}
     first = node.join(site, invitation)
     assert node.join(site, invitation) == first
     assert first.startswith("ecdsa-sha2-nistp384 ")
@@ -117,6 +117,17 @@ def test_a_site_joins_one_coordinator_and_keeps_its_node_key(tmp_path: Path) -> 
     assert node.Coordinator.read(site).address == "b:1"
     with pytest.raises(ValueError, match="not an invitation"):
         node.join(site, {"address": "a:1"})
+    with pytest.raises(ValueError, match="its authority is no certificate"):
+        node.join(site, {**invitation, "authority": "x"})
+
+
+def test_an_invitation_that_is_too_old_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = hospital(tmp_path)
+    monkeypatch.setattr(pki, "AUTHORITY_DAYS", 0)
+    invitation = {"address": "a:1", "public_key": "ab" * 32, "authority": pki.authority("test")[1].decode()}
+    with pytest.raises(ValueError, match="the invitation is too old"):
+        node.join(site, invitation)
+    assert not (site.folder / node.FOLDER).exists()
 
 
 def test_a_node_is_not_started_where_nothing_was_approved(tmp_path: Path) -> None:
@@ -126,7 +137,7 @@ def test_a_node_is_not_started_where_nothing_was_approved(tmp_path: Path) -> Non
 
 def test_a_site_that_left_keeps_its_account_and_joins_with_another_key(tmp_path: Path) -> None:
     site = hospital(tmp_path)
-    invitation = {"address": "a:1", "public_key": "ab" * 32, "authority": "x"}
+    invitation = {"address": "a:1", "public_key": "ab" * 32, "authority": pki.authority("test")[1].decode()}
     first = node.join(site, invitation)
     with node.alone(site), pytest.raises(node.NotReady, match="running already"):
         node.leave(site)

@@ -12,6 +12,7 @@ from client.admission import own_code
 from client.node import NotReady, alone
 from client.site import Site
 from evaluation.proposal import sealed
+from learning import schema
 from learning.proposal import Proposal
 from pericard import site as command
 from pericard.cli import run
@@ -50,6 +51,15 @@ def test_an_approval_is_taken_back_by_its_name(joined: Site, capsys: pytest.Capt
     assert name in capsys.readouterr().err
     assert run(["site", "withdraw", str(joined.folder), name]) == Exit.PASS
     assert approval.given(joined) == ()
+
+
+def test_a_proposal_with_a_model_too_large_to_be_sent_is_refused(
+    joined: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(schema, "ARRAY_BYTES", 100)
+    words = ["site", "approve", str(joined.folder), str(tmp_path / "proposal.json"), "--yes"]
+    assert run(words) == Exit.REFUSED
+    assert "more than 4096 arrays or 100 bytes" in capsys.readouterr().err
 
 
 def test_a_site_that_left_keeps_its_account_and_may_join_again(joined: Site, coordinator: Coordinator) -> None:
