@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.deployment import Deployment, deployed
+from tests.e2e.deployment import ASKED, Deployment, deployed
 from tests.e2e.line import phantoms
 
 SUBJECTS = 60
-ASKED = ("experiment=smoke", "assess.federated=false", "train_generator.exchanges=1")
 
 
 @pytest.fixture(scope="session")

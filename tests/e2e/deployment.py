@@ -23,6 +23,7 @@ from tests.e2e.line import Planted, Relay
 
 PROGRAM = "import sys; from pericard.cli import run; sys.exit(run(sys.argv[1:]))"
 SITES = ("aurora", "borealis", "corvus")
+ASKED = ("experiment=smoke", "assess.federated=false", "train_generator.exchanges=1")  # the least that is a campaign
 STOP_SECONDS = 60.0
 Ended = subprocess.CompletedProcess[str]
 

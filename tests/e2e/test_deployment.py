@@ -3,8 +3,8 @@
 Every hospital reads phantoms whose patients bear names. What crosses the line is kept and searched for the names and
 for rows of grey values, written as bytes or as float32; so are the coordinator's folder, what Flower left in its
 database, and all logs. TLS hides what a tap on the line hears, so a relay with the coordinator's key reads along, and
-sees every message whole. The search is shown to find rows in what a hospital keeps, not yet in what one sends. What it
-cannot see is a picture that was transformed first; that is what ε is for.
+sees every message whole. `test_hostile.py` has a hospital without our boundary send a name and a row: the search of
+what that relay heard finds them. What it cannot see is a picture that was transformed first; that is what ε is for.
 """
 
 import contextlib
