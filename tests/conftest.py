@@ -6,10 +6,23 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 import pericard as _offline  # noqa: F401  (imported for its switches, before any library reads them)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # equal threads, equal bits; of two processes (pytest-xdist)
+
+
+class OneDeployment(LoadFileScheduling):  # type: ignore[misc]
+    """A file to a process, but all deployments to one: each is many processes, and `story` serves several files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "tests/e2e" if file.startswith("tests/e2e/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneDeployment:
+    return OneDeployment(config, log)
 
 
 def _is_loopback(address: object) -> bool:
