@@ -9,18 +9,24 @@ certificate. A proxy whose other side is down takes a call and hangs up, or says
 handshake; for Flower that is an error of TLS, after which it drops the answer that it was sending. A certificate that
 is wrong stays one.
 
+An answer goes in parts, each named by its digest, and a SuperLink takes each once. Where the line breaks between a part
+and its receipt, the same part is sent again and refused, and Flower drops all of the answer. Here a part that was sent
+again and is not wanted any more has arrived; if the SuperLink forgot the answer meanwhile, it refuses the next part.
+
 Run by its path with `python -P`, as `client.only_reviewed` is: `ending.py NAME-OF-THE-PROGRAM ARGUMENTS…`.
 """
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
 
-SUPERNODE, MAKER = "flower-supernode", "make_simple_http_retry_invoker"
+SUPERNODE, MAKER, PUSHER = "flower-supernode", "make_simple_http_retry_invoker", "make_push_object_fn_protobuf"
 BROKEN = ("EOF occurred in violation of protocol", "timed out")  # OpenSSL's words for a line that broke, or is silent
+LINE = threading.local()  # its `broke`: since this thread began to send a part
 
 
 def patient(make: Callable[[], Any]) -> Callable[[], Any]:
@@ -29,8 +35,33 @@ def patient(make: Callable[[], Any]) -> Callable[[], Any]:
     def made() -> Any:
         trying = make()
         gives_up = trying.should_giveup
-        trying.should_giveup = lambda error: not any(words in str(error) for words in BROKEN) and gives_up(error)
+
+        def final(error: Exception) -> Any:
+            LINE.broke = True
+            return not any(words in str(error) for words in BROKEN) and gives_up(error)
+
+        trying.should_giveup = final
         return trying
+
+    return made
+
+
+def arrived(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return, of Flower's maker of what sends a part, one whose part may be refused once the line broke under it."""
+    from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+
+    def made(*words: Any) -> Callable[[str, bytes], None]:
+        push = make(*words)
+
+        def pushed(name: str, content: bytes) -> None:
+            LINE.broke = False
+            try:
+                push(name, content)
+            except ObjectPushError:
+                if not LINE.broke:
+                    raise
+
+        return pushed
 
     return made
 
@@ -42,7 +73,7 @@ def main() -> None:
     if sys.argv[0] == SUPERNODE:
         from flwr.supernode import fleet_http_connection as line
 
-        vars(line)[MAKER] = patient(vars(line)[MAKER])
+        vars(line)[MAKER], vars(line)[PUSHER] = patient(vars(line)[MAKER]), arrived(vars(line)[PUSHER])
     try:
         program.load()()
     except Exception:

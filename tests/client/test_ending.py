@@ -13,6 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supernode import fleet_http_connection
 
@@ -133,3 +137,30 @@ def test_a_certificate_of_a_stranger_stays_wrong(authority: Path) -> None:
 
 def test_that_is_where_flower_makes_those_who_try_again() -> None:
     assert vars(fleet_http_connection)[ending.MAKER] is make_simple_http_retry_invoker
+    assert vars(fleet_http_connection)[ending.PUSHER] is make_push_object_fn_protobuf
+
+
+@pytest.mark.parametrize("receipts_lost", [0, 1])
+def test_a_part_whose_receipt_was_lost_has_arrived_and_one_that_nobody_waits_for_has_not(receipts_lost: int) -> None:
+    wanted, lost = set[str](), [httpx.ReadError("cut")] * receipts_lost
+
+    def answered(request: PushObjectRequest) -> PushObjectResponse:  # as a SuperLink: each part once
+        stored = request.object_id in wanted
+        wanted.discard(request.object_id)
+        if lost:
+            raise lost.pop()
+        return PushObjectResponse(stored=stored)
+
+    trying = ending.patient(make_simple_http_retry_invoker)()
+    trying.wait_function = lambda _: None
+    words = (lambda request: trying.invoke(answered, request), Node(node_id=1), 2, "session")
+    wanted.add("a")
+    ending.arrived(make_push_object_fn_protobuf)(*words)("a", b"part")
+    assert wanted == set()
+    with pytest.raises(ObjectPushError):
+        ending.arrived(make_push_object_fn_protobuf)(*words)("b", b"part")
+    wanted.add("c")
+    lost += [httpx.ReadError("cut")] * receipts_lost
+    flowers = make_push_object_fn_protobuf(*words)
+    with pytest.raises(ObjectPushError) if receipts_lost else contextlib.nullcontext():
+        flowers("c", b"part")
