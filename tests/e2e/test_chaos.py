@@ -15,6 +15,7 @@ from tests.faults import schedule
 from tests.relay import CUT, SILENT, Relay
 
 SCHEDULES = 4
+DEPLOYED = 4  # a hospital's ClientApp hangs, the SuperLink is killed
 pytestmark = pytest.mark.timeout(2400)
 
 
@@ -61,6 +62,17 @@ def test_disturbed_campaigns_end_and_their_accounts_are_right(tmp_path: Path) ->
     assert [trial["wrong"] for trial in found] == [[]] * SCHEDULES
     assert {trial["attempts"][-1] for trial in found} == {"finished"}
     assert any(trial["faults"] for trial in found)
+
+
+@pytest.mark.slow
+def test_a_disturbed_deployment_ends_and_its_accounts_are_right(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos_deployed", str(tmp_path)],
+        input=f"{DEPLOYED}\n", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    trial = json.loads(done.stdout)
+    assert (trial["wrong"], trial["attempts"][-1]) == ([], "finished")
+    assert "coordinator's SuperLink is killed" in trial["faults"]
 
 
 @pytest.mark.slow
