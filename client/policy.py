@@ -105,7 +105,8 @@ class Policy:
     Attributes:
         epsilon_cap, delta_cap: what one subject may cost over the whole life of the account.
         min_noise_multiplier: smallest σ, in units of the clip norm.
-        max_sampling_rate: largest probability with which a subject enters a step.
+        max_sampling_rate: largest probability with which a subject enters a step. What a patient pays rises with it and
+            is capped by `epsilon_cap`; at 1 nothing rests on the secrecy of who was drawn.
         max_clip_norm: largest bound on one subject's contribution.
         max_steps: most local steps of one plan, and of one message.
         learners, generators, tasks, attacks: names of the parts that may run.
