@@ -4,6 +4,9 @@ A SuperNode whose coordinator answers once with an error of its own (HTTP 500, f
 its loop and says good-bye, but its process stays for ever, since another thread serves its runtime interface. Whoever
 watches the process sees nothing wrong, and the hospital is gone. Ended, it is started again within seconds.
 
+The thread that says every half minute that it lives ends at such an error, too, and only it: the node takes no harm but
+is offline for whoever coordinates, for ever. So any thread that dies of an error ends the process.
+
 It ends when its main thread does, and it tries again where Flower's would take a break of the line for a wrong
 certificate. A proxy whose other side is down takes a call and hangs up, or says nothing, in the middle of the
 handshake; for Flower that is an error of TLS, after which it drops the answer that it was sending. A certificate that
@@ -66,8 +69,15 @@ def arrived(make: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def _end(died: threading.ExceptHookArgs) -> None:
+    traceback.print_exception(died.exc_value)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def main() -> None:
     """Run the program that the first argument names, then end this process, whatever its other threads do."""
+    threading.excepthook = _end
     del sys.argv[0]
     (program,) = entry_points(group="console_scripts", name=sys.argv[0])
     if sys.argv[0] == SUPERNODE:

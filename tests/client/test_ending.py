@@ -55,6 +55,12 @@ def test_it_ends_when_it_has_nothing_more_to_do(tmp_path: Path) -> None:
     assert ended(tmp_path, "import sys; print(sys.argv[1:])").stdout == "['--superlink', 'there']\n"
 
 
+def test_it_ends_when_the_thread_dies_that_says_it_lives(tmp_path: Path) -> None:
+    done = ended(tmp_path, "threading.Thread(target=lambda: 1 / 0).start(); time.sleep(600)")
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stderr
+
+
 def test_a_node_starts_its_supernode_so_and_is_still_known_by_its_name(tmp_path: Path) -> None:
     site = hospital(tmp_path, approval=True)
     (site.folder / "node" / "home").mkdir(parents=True)
