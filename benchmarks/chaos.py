@@ -29,7 +29,8 @@ WAYS = {
     "deployed": "Deployed there are two and one, and everything is Flower's own program over TLS on loopback: "
     "SuperLink, SuperExec and ServerApp of the coordinator; SuperNode, SuperExec and ClientApps of each hospital "
     "(`pericard site run`), whose line to the coordinator is a relay that can be cut; a fault counts when it met a "
-    "living process, or a call. No process may be left behind, and none may end that was not struck.",
+    "living process, or a call. No process may be left behind, none may end that was not struck, and every hospital "
+    "must be there when the next campaign begins.",
 }
 NONE_DEPLOYED = "No schedule over a deployment is in this table: none was asked for, or none came to its end."
 
