@@ -133,8 +133,9 @@ def test_a_proposal_is_signed_and_names_the_bundle_that_a_site_makes_itself(made
     assert not any(path.stat().st_mode & 0o222 for path in apps.rglob("*"))
     program = site.folder / "node" / "home" / "bin" / "flwr-clientapp"
     assert proposal.bundle_digest in program.read_text()
-    assert node.environment(site, threads=1)["PATH"].startswith(str(program.parent.resolve()))
-    told = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    env = node.environment(site, threads=1)
+    assert env["PATH"].startswith(str(program.parent.resolve()))
+    told = subprocess.run([program, "--help"], env=env, capture_output=True, text=True, check=True).stdout
     assert "--runtime-api-address" in told
     with pytest.raises(node.NotReady, match="approved is"):
         node.install(site, "0" * 64)
