@@ -70,6 +70,8 @@ def arrived(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _end(died: threading.ExceptHookArgs) -> None:
+    if died.exc_type is SystemExit:  # a thread that wants to be over
+        return
     traceback.print_exception(died.exc_value)
     sys.stderr.flush()
     os._exit(1)

@@ -26,7 +26,7 @@ from server import pki
 from tests.hospitals import hospital
 
 PROGRAM = """
-import threading, time
+import sys, threading, time
 def main():
     threading.Thread(target=time.sleep, args=(600,)).start()
     {last}
@@ -59,6 +59,11 @@ def test_it_ends_when_the_thread_dies_that_says_it_lives(tmp_path: Path) -> None
     done = ended(tmp_path, "threading.Thread(target=lambda: 1 / 0).start(); time.sleep(600)")
     assert done.returncode != 0
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_it_stays_when_a_thread_is_done(tmp_path: Path) -> None:
+    done = ended(tmp_path, "threading.Thread(target=lambda: sys.exit(3)).start(); time.sleep(2); print('here')")
+    assert done.stdout == "here\n"
 
 
 def test_a_node_starts_its_supernode_so_and_is_still_known_by_its_name(tmp_path: Path) -> None:
