@@ -232,11 +232,17 @@ class Node:
         durable.write(self.folder / PROCESSES, json.dumps(told).encode())
 
     def restart_dead(self) -> str:
-        """Start again what has ended; returns its name, or nothing."""
+        """Start again what has ended; returns its name, or nothing.
+
+        Without its SuperExec a SuperNode begins anew, too: the ClientApp died with that, and a SuperNode takes no other
+        message until the answer is there, for ever.
+        """
         dead = [
             command[0] for command, process in zip(self.commands, self.processes, strict=True)
             if process.poll() is not None
         ]  # fmt: skip
+        if dead and NODE not in dead:
+            self.stop()
         if dead:
             self.start()
         return ", ".join(dead)

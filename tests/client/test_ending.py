@@ -175,3 +175,27 @@ def test_a_part_whose_receipt_was_lost_has_arrived_and_one_that_nobody_waits_for
     flowers = make_push_object_fn_protobuf(*words)
     with pytest.raises(ObjectPushError) if receipts_lost else contextlib.nullcontext():
         flowers("c", b"part")
+
+
+def test_a_supernode_begins_anew_with_its_superexec_and_not_the_other_way_round(tmp_path: Path) -> None:
+    names = (node.NODE, "flower-superexec")
+    for name in names:
+        (tmp_path / name).write_text("#!/bin/sh\nexec sleep 600\n")
+        (tmp_path / name).chmod(0o700)
+    (tmp_path / "empty").mkdir()
+    made = node.Node([[name] for name in names], tmp_path, {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    made.start()
+    try:
+        supernode = made.processes[0].pid
+        made.processes[1].kill()
+        made.processes[1].wait()
+        assert made.restart_dead() == names[1]
+        assert supernode != made.processes[0].pid
+        superexec = made.processes[1].pid
+        made.processes[0].kill()
+        made.processes[0].wait()
+        assert made.restart_dead() == names[0]
+        assert superexec == made.processes[1].pid
+        assert made.restart_dead() == ""
+    finally:
+        made.stop()
