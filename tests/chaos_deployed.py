@@ -98,7 +98,7 @@ class Blows:
         self._down: set[str] = set()
         self.faults: list[str] = []
         self.wrong: set[str] = set()  # what ended and was not struck
-        self.lost: list[str] = []  # hospitals that were not there when the first ClientApp began, before any blow
+        self._silent = set(NAMES)
         self.rests_until = 0.0  # the coordinator, after its death
 
     def tick(self) -> None:
@@ -106,10 +106,8 @@ class Blows:
         now, alive = time.monotonic(), self._deployment.alive()
         for process in alive:
             self._born.setdefault(process.pid, now)
-        if begun := {p.pid for p in alive if p.role == "ClientApp"} - self._begun:
-            if not self._begun:
-                self.lost = [f"{name} did not come" for name in NAMES if name not in self._deployment.online()]
-            self._begun |= begun
+        self._begun |= {p.pid for p in alive if p.role == "ClientApp"}
+        self._silent -= {p.owner for p in alive if p.role == "ClientApp"}
         for name in set(NAMES) - self._down:
             if code := self._deployment.running[name].poll():
                 self.wrong.add(f"pericard site run of {name} ended with {code}")
@@ -120,6 +118,10 @@ class Blows:
         for blow in list(self._waiting):
             if len(self._begun) >= blow.after and self._falls(blow, alive, now):
                 self._waiting.remove(blow)
+
+    def lost(self) -> list[str]:
+        """Say which hospitals never had a part in this campaign: whoever was struck in an earlier one is back."""
+        return [f"{name} was asked nothing, or answered nothing" for name in sorted(self._silent)]
 
     def over(self) -> None:
         """End everything that lasts; no more blows fall."""
@@ -226,7 +228,7 @@ def trial(deployment: Deployment, seed: int) -> dict[str, Any]:
         ends.append(end)
     blows.over()
     wrong = [] if ends[-1] == "finished" else [f"never finished: {ends[-1]}"]
-    wrong += [*sorted(blows.wrong), *blows.lost, *deployment.settle()]
+    wrong += [*sorted(blows.wrong), *blows.lost(), *deployment.settle()]
     deployment.collect(folder)
     finished = ends[-1] == "finished"
     wrong += told_again(scene, folder, told.composition) if finished else []

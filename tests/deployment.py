@@ -5,7 +5,6 @@ shorter pauses. One deployment serves one campaign after the other, each with a 
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -103,15 +102,6 @@ class Deployment:
         if code == FINISHED:
             return "finished"
         return f"{'refused' if code == REFUSED else 'broken'}: {said.read_text() if said.exists() else code}"
-
-    def online(self) -> list[str]:
-        """Return which hospitals the coordinator said last to be online."""
-        events = [
-            json.loads(line)
-            for line in (self.root / f"{COORDINATOR}.log").read_text().splitlines()
-            if line.startswith("[")
-        ]
-        return next((e[3].removeprefix("online: ").split(", ") for e in reversed(events) if e[1] == "sites"), [])
 
     def alive(self) -> list[Process]:
         """Return the processes of Flower's that live, the older first."""

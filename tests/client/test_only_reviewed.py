@@ -171,3 +171,4 @@ def test_a_clientapp_that_begins_leaves_one_alone_that_serves_its_message(tmp_pa
 
 def test_a_clientapp_begins_where_nothing_can_be_written(tmp_path: Path) -> None:
     only_reviewed.begin(tmp_path / "absent" / "file")()
+    assert not (tmp_path / "absent").exists()

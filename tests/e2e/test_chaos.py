@@ -6,12 +6,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests import chaos_deployed
+from tests.deployment import Deployment, Process
 from tests.faults import schedule
+from tests.hospitals import NAMES
 from tests.relay import CUT, SILENT, Relay
 
 SCHEDULES = 4
@@ -54,6 +57,18 @@ def test_a_line_passes_on_what_is_said_until_it_goes_silent_or_is_cut_and_knows_
         assert late.recv(1) == b""
         assert relay.met > 1
         relay.close()
+
+
+def test_a_hospital_without_a_part_in_a_campaign_is_named() -> None:
+    """That it is online says nothing: one whose SuperExec had died was, and answered nobody."""
+    *there, missing = NAMES
+    alive = [Process(pid=n, owner=name, role="ClientApp") for n, name in enumerate(there)]
+    alive.append(Process(pid=len(NAMES), owner=missing, role="SuperNode"))
+    running = dict.fromkeys(NAMES, SimpleNamespace(poll=lambda: None))
+    deployment = cast("Deployment", SimpleNamespace(alive=lambda: alive, running=running))
+    blows = chaos_deployed.Blows(deployment, chaos_deployed.Schedule(seed=0, composition="basic", blows=()))
+    blows.tick()
+    assert blows.lost() == [f"{missing} was asked nothing, or answered nothing"]
 
 
 @pytest.mark.slow

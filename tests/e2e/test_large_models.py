@@ -6,13 +6,10 @@ registered keys: a line that is cut whenever it carried so many bytes, which is 
 Flower's SuperNode alone drops the answer where a receipt was lost: `client.ending`.
 """
 
-import contextlib
 import json
-import math
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from server.coordinator import Coordinator
 from server.fleet import link
 from server.superlink import CONNECTION, free_ports
 from tests.hospitals import hospital
+from tests.relay import Relay
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -86,61 +84,22 @@ out = "{out}"
 """
 
 
-@dataclass(slots=True)
-class Cutting:
-    """A relay to `target` that hangs up on whoever has called as soon as it carried `most` bytes, both ways together.
+class Cutting(Relay):
+    """Breaks a line as soon as it carried `most` bytes, both ways together; `carried` and `cuts` count those of all."""
 
-    `carried` and `cuts` count all of them.
-    """
+    def __init__(self, target: int, most: float) -> None:
+        self._most, self.carried, self.cuts = most, 0, 0
+        self._left: dict[frozenset[socket.socket], float] = {}
+        self._whole = threading.Lock()
+        super().__init__(target)
 
-    target: int
-    most: float
-    carried: int = 0
-    cuts: int = 0
-    whole: threading.Lock = field(default_factory=threading.Lock)
-    near: socket.socket = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.near = socket.create_server(("127.0.0.1", 0), backlog=64)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        return int(self.near.getsockname()[1])
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.near.shutdown(socket.SHUT_RDWR)
-        self.near.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # closed
-            while True:
-                caller, _ = self.near.accept()
-                threading.Thread(target=self._connect, args=(caller,), daemon=True).start()
-
-    def _connect(self, caller: socket.socket) -> None:
-        with caller, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.target)) as far:
-            left = [self.most]
-            back = threading.Thread(target=self._pump, args=(far, caller, left), daemon=True)
-            back.start()
-            self._pump(caller, far, left)
-            back.join()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, left: list[float]) -> None:
-        with contextlib.suppress(OSError):
-            while part := source.recv(65536):
-                sink.sendall(part)
-                with self.whole:
-                    self.carried += len(part)
-                    left[0] -= len(part)
-                    if left[0] < 0:
-                        self.cuts += left[0] > -math.inf
-                        left[0] = -math.inf  # the other direction is cut with it, and is not counted again
-                        break
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+    def _enough(self, line: frozenset[socket.socket], carried: int) -> bool:
+        with self._whole:
+            before = self._left.get(line, self._most)
+            self.carried += carried
+            self._left[line] = before - carried
+            self.cuts += before >= 0 > before - carried  # the other direction is cut with it, and is not counted again
+            return before < carried
 
 
 def echoing(root: Path, *, size: int, chunk: int, most: float) -> tuple[Cutting, list[list[bool]]]:
