@@ -155,8 +155,13 @@ def _write_programs(site: Site, digest: str) -> None:
     folder.mkdir(mode=0o700)
     told = {only_reviewed.BUNDLE: digest, only_reviewed.VERSION: version("pericard")}
     _write_program(folder / "flwr-clientapp", [str(Path(only_reviewed.__file__).resolve())], told)
-    _write_program(folder / NODE, [str(Path(ending.__file__).resolve()), NODE], {})
+    write_supernode(folder)
     folder.chmod(0o500)
+
+
+def write_supernode(folder: Path) -> None:
+    """Write the SuperNode that can end and drops no answer into `folder`, which comes first in `environment`'s PATH."""
+    _write_program(folder / NODE, [str(Path(ending.__file__).resolve()), NODE], {})
 
 
 def _write_program(path: Path, words: Sequence[str], environs: Mapping[str, str]) -> None:

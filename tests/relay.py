@@ -76,7 +76,7 @@ class Relay:
         for end in (source, sink):
             _hang_up(end)
 
-    def _enough(self, line: frozenset[socket.socket], carried: int) -> bool:  # noqa: ARG002
+    def _enough(self, line: frozenset[socket.socket], carried: int) -> bool:
         """Hear that so many bytes more went along a line, either way; returns whether it breaks here."""
         return False
 

@@ -3,7 +3,7 @@
 Flower cuts an array into parts, names each by its digest and sends those that the other end lacks (`flwr.supercore.
 inflatable`). That is Flower's promise and not ours, so it is held here, over our fleet interface, our TLS and our
 registered keys: a line that is cut whenever it carried so many bytes, which is fewer than the message has, carries it.
-Flower's SuperNode alone drops the answer where a receipt was lost: `client.ending`.
+Flower's SuperNode drops the answer where a receipt was lost, so the one that a hospital starts is tried: `client.ending`.
 """
 
 import json
@@ -111,6 +111,9 @@ def echoing(root: Path, *, size: int, chunk: int, most: float) -> tuple[Cutting,
     )
     site = hospital(root / "sites")
     coordinator.admit(site.name, node.join(site, coordinator.invitation))
+    programs = site.folder / node.FOLDER / "home" / "bin"
+    programs.mkdir(parents=True)
+    node.write_supernode(programs)
     app, out = root / "app", root / "said.json"
     app.mkdir()
     (app / "echo.py").write_text(APP)
