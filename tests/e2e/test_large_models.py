@@ -3,7 +3,7 @@
 Flower cuts an array into parts, names each by its digest and sends those that the other end lacks (`flwr.supercore.
 inflatable`). That is Flower's promise and not ours, so it is held here, over our fleet interface, our TLS and our
 registered keys: a line that is cut whenever it carried so many bytes, which is fewer than the message has, carries it.
-Flower's SuperNode drops the answer where a receipt was lost, so the one that a hospital starts is tried: `client.ending`.
+Flower's SuperNode drops the answer where a receipt was lost, so the one tried is a hospital's: `client.ending`.
 """
 
 import json
