@@ -16,9 +16,15 @@ An answer goes in parts, each named by its digest, and a SuperLink takes each on
 and its receipt, the same part is sent again and refused, and Flower drops all of the answer. Here a part that was sent
 again and is not wanted any more has arrived; if the SuperLink forgot the answer meanwhile, it refuses the next part.
 
+A SuperNode waits for an answer for as long as it takes, and takes no other message meanwhile. A ClientApp that dies
+after it came for its task and before it has its message, or between the head of its answer and the last part, leaves
+one that never comes (Flower answers for those that die in between). So where no ClientApp works or is to come, and the
+answer is not here whole, the process ends, too.
+
 Run by its path with `python -P`, as `client.only_reviewed` is: `ending.py NAME-OF-THE-PROGRAM ARGUMENTS…`.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -28,6 +34,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 SUPERNODE, MAKER, PUSHER = "flower-supernode", "make_simple_http_retry_invoker", "make_push_object_fn_protobuf"
+WAITER, LOOK_SECONDS, LOOKS = "_push_messages", 5.0, 2  # in vain so many times before it ends
 BROKEN = ("EOF occurred in violation of protocol", "timed out")  # OpenSSL's words for a line that broke, or is silent
 LINE = threading.local()  # its `broke`: since this thread began to send a part
 
@@ -69,6 +76,48 @@ def arrived(make: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
+def in_vain(state: Any, store: Any) -> bool:
+    """Say whether an answer is waited for that nobody works on: of `state`, a node's, whose parts lie in `store`."""
+    from flwr.common.constant import Status
+    from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+    from flwr.supercore.object_store import NoObjectInStoreError
+
+    if state.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING]):
+        return False
+    with state.lock_msg_store:
+        held = [entry.message.metadata for entry in state.msg_store.values()]
+    answers = [told.message_id for told in held if told.reply_to_message_id]
+    with contextlib.suppress(NoObjectInStoreError):  # it was sent meanwhile
+        parts = [part.object_id for name in answers for part in iterate_object_tree(store.get_object_tree(name))]
+        return not answers or any(store.get(part) == b"" for part in parts)
+    return False
+
+
+def watched(wait: Callable[..., None], end: Callable[[int], object] = os._exit) -> Callable[..., None]:
+    """Return, of what waits for an answer and sends it, one that calls `end` where no answer will come."""
+
+    def waits(state: Any, object_store: Any, *words: Any, **named: Any) -> None:
+        done = threading.Event()
+
+        def watch() -> None:
+            looks = 0
+            while looks < LOOKS:
+                if done.wait(LOOK_SECONDS):
+                    return
+                looks = looks + 1 if in_vain(state, object_store) else 0
+            sys.stderr.write("a ClientApp died and left no answer: this SuperNode begins anew\n")
+            sys.stderr.flush()
+            end(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            wait(state, object_store, *words, **named)
+        finally:
+            done.set()
+
+    return waits
+
+
 def _end(died: threading.ExceptHookArgs) -> None:
     if died.exc_type is SystemExit:  # a thread that wants to be over
         return
@@ -84,7 +133,9 @@ def main() -> None:
     (program,) = entry_points(group="console_scripts", name=sys.argv[0])
     if sys.argv[0] == SUPERNODE:
         from flwr.supernode import fleet_http_connection as line
+        from flwr.supernode import start_client_internal as loop
 
+        vars(loop)[WAITER] = watched(vars(loop)[WAITER])
         vars(line)[MAKER], vars(line)[PUSHER] = patient(vars(line)[MAKER]), arrived(vars(line)[PUSHER])
     try:
         program.load()()

@@ -1,24 +1,33 @@
 """A SuperNode does not stay as a process that does nothing, nor drop an answer because a line broke."""
 
 import contextlib
+import inspect
 import os
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from flwr.app import ConfigRecord, Message, Metadata, RecordDict
+from flwr.app.message.message import make_message
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
+from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.retry import make_simple_http_retry_invoker
-from flwr.supernode import fleet_http_connection
+from flwr.supernode import fleet_http_connection, start_client_internal
+from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 from client import ending, node
 from client.site import Site
@@ -175,6 +184,109 @@ def test_a_part_whose_receipt_was_lost_has_arrived_and_one_that_nobody_waits_for
     flowers = make_push_object_fn_protobuf(*words)
     with pytest.raises(ObjectPushError) if receipts_lost else contextlib.nullcontext():
         flowers("c", b"part")
+
+
+class Asked:
+    """A SuperNode's memory that holds one message and the task of it, which a ClientApp has taken up."""
+
+    def __init__(self) -> None:
+        self.store = ObjectStoreFactory().store()
+        self.state = InMemoryNodeState(self.store)
+        self.state.set_node_id(7)
+        task = self.state.create_task(task_type=TaskType.CLIENT_APP, run_id=3, fab_hash="f")
+        assert task is not None
+        self.task = task
+        told = Metadata(3, "", 1, 7, "", "", time.time(), 3600.0, "train")
+        self.message = make_message(told, RecordDict())
+        told.__dict__["_message_id"] = self.message.object_id
+        self.state.store_message(self.message)
+        assert self.state.claim_task(task)
+        assert self.state.activate_task(task)
+
+    def come_for(self) -> None:
+        """Let the ClientApp take its message."""
+        self.state.get_messages_legacy(run_ids=[3], is_reply=False, limit=1)
+        self.state.record_message_processing_start(self.message.metadata.message_id)
+
+    def answer(self) -> Message:
+        """Let it say that an answer comes, whose parts are still with it."""
+        reply = Message(RecordDict({"told": ConfigRecord({"a": 1})}), reply_to=self.message)
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        self.state.store_message_and_object_tree(reply, get_object_tree(reply), self.state.start_session(3))
+        return reply
+
+    def die(self) -> None:
+        """Let so much time pass that Flower takes the ClientApp for dead."""
+        for record in self.state.task_token_store.values():
+            record.active_until -= timedelta(days=1)
+
+
+def test_nobody_waits_in_vain_while_a_clientapp_works() -> None:
+    asked = Asked()
+    assert not ending.in_vain(asked.state, asked.store)
+    asked.come_for()
+    asked.answer()
+    assert not ending.in_vain(asked.state, asked.store)
+
+
+def test_flower_answers_for_a_clientapp_that_died_with_its_message() -> None:
+    asked = Asked()
+    asked.come_for()
+    asked.die()
+    assert not ending.in_vain(asked.state, asked.store)
+    (reply,) = asked.state.get_messages_legacy(is_reply=True)
+    assert reply.has_error()
+
+
+def test_nobody_answers_for_a_clientapp_that_died_before_it_had_its_message() -> None:
+    asked = Asked()
+    asked.die()
+    assert ending.in_vain(asked.state, asked.store)
+    assert not asked.state.get_messages_legacy(is_reply=True)  # once this fails, Flower answers, and `watched` can go
+
+
+def test_an_answer_whose_parts_were_not_all_there_when_its_clientapp_died_is_waited_for_in_vain() -> None:
+    asked = Asked()
+    asked.come_for()
+    parts = get_all_nested_objects(asked.answer())
+    asked.die()
+    assert ending.in_vain(asked.state, asked.store)
+    for name, part in parts.items():
+        asked.store.put(name, part.deflate())
+    assert not ending.in_vain(asked.state, asked.store)
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_supernode_that_waits_in_vain_ends(dies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "LOOK_SECONDS", 0.02)
+    asked, ended_with, over = Asked(), list[int](), threading.Event()
+
+    def end(code: int) -> None:
+        ended_with.append(code)
+        over.set()
+
+    if dies:
+        asked.die()
+    waits = ending.watched(lambda *_, **__: over.wait(20 if dies else 0.5), end)
+    waits(state=asked.state, object_store=asked.store, send=None, push_object=None)
+    assert ended_with == [1] * dies
+
+
+def test_that_is_what_waits_for_an_answer_and_sends_it() -> None:
+    waits = vars(start_client_internal)[ending.WAITER]
+    assert list(inspect.signature(waits).parameters)[:2] == ["state", "object_store"]
+    assert f"{ending.WAITER}(" in inspect.getsource(start_client_internal.start_client_internal)
+
+
+def test_all_of_that_is_in_force_once_flowers_program_runs() -> None:
+    program = (
+        "import sys; from flwr.supernode import cli, fleet_http_connection as line, start_client_internal as loop; "
+        "from client import ending; sys.argv = ['', ending.SUPERNODE]; "
+        "cli.flower_supernode = lambda: print(*(vars(m)[n].__qualname__.partition('.')[0] for m, n in "
+        "((line, ending.MAKER), (line, ending.PUSHER), (loop, ending.WAITER)))); ending.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["patient", "arrived", "watched"], done.stderr
 
 
 def test_a_supernode_begins_anew_with_its_superexec_and_not_the_other_way_round(tmp_path: Path) -> None:
