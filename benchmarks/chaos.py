@@ -2,8 +2,8 @@
 
 Each schedule draws from its number what goes wrong, and asks afterwards what must hold (`tests/verdicts.py`): in
 process (`tests/chaos.py`, three hospitals with real folders, accounts and checkpoints, in processes that die) and
-deployed (`tests/chaos_deployed.py`, Flower's own programs over TLS). With `--kept FILE` a measurement that was
-interrupted goes on where it was.
+deployed (`tests/chaos_deployed.py`, Flower's own programs over TLS). What came of each is kept in a file, so a
+measurement that was interrupted goes on where it was; delete its lines to try them again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.results import table, write
 
-SCHEDULES, DEPLOYMENTS = 120, 2
+SCHEDULES, DEPLOYMENTS, KEPT = 120, 2, Path(__file__).with_name("chaos.jsonl")
 WAYS = {
     "in process": "In process there are three of each, and every message is served by a process of its own, on an "
     "in-memory grid; a fault counts when it came due (a process may end before its death, and a reply without arrays "
@@ -42,18 +42,19 @@ def main() -> None:
     parser.add_argument("--schedules", type=int, default=SCHEDULES, help="how many in process, numbered from 0")
     parser.add_argument("--deployed", type=int, default=0, help="how many over a deployment, numbered from 0")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no deployed schedule after so long")
-    parser.add_argument("--kept", type=Path, help="a file of JSON lines with what was tried before")
+    parser.add_argument("--at-once", type=int, default=DEPLOYMENTS, help="how many deployments at the same time")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="a file of JSON lines with what was tried before")
     told = parser.parse_args()
     found = _kept(told.kept)
     asked = {"deployed": range(told.deployed), "in process": range(told.schedules)}
     for way, numbers in asked.items():
         tried = {trial["seed"] for trial in found if trial["way"] == way}
         left = [n for n in numbers if n not in tried]
-        for trial in _deployed(left, told.minutes) if way == "deployed" else _in_process(left):
-            found.append({**trial, "way": way})
-            if told.kept:
-                with told.kept.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(found[-1]) + "\n")
+        code = _code()
+        for trial in _deployed(left, told.minutes, told.at_once) if way == "deployed" else _in_process(left):
+            found.append({**trial, "way": way, "code": code})
+            with told.kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found[-1]) + "\n")
     found = sorted((t for t in found if t["seed"] in asked[t["way"]]), key=lambda t: (t["way"], t["seed"]))
     text = report(found)
     if told.write:
@@ -65,8 +66,14 @@ def main() -> None:
         sys.exit(1)
 
 
-def _kept(path: Path | None) -> list[dict[str, Any]]:
-    if path is None or not path.exists():
+def _code() -> str:
+    """Return the commit that is tried."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _kept(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -84,8 +91,8 @@ def _in_process(seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
             raise RuntimeError("a schedule could not be tried")
 
 
-def _deployed(seeds: Sequence[int], minutes: float) -> Iterator[dict[str, Any]]:
-    """Yield what came of each schedule over a deployment, two at the same time, as they end."""
+def _deployed(seeds: Sequence[int], minutes: float, at_once: int) -> Iterator[dict[str, Any]]:
+    """Yield what came of each schedule over a deployment, some at the same time, as they end."""
     waiting, found, began = iter(seeds), queue.Queue[dict[str, Any] | None](), time.monotonic()
     turn, failed = threading.Lock(), list[int]()
 
@@ -111,7 +118,7 @@ def _deployed(seeds: Sequence[int], minutes: float) -> Iterator[dict[str, Any]]:
         finally:
             found.put(None)
 
-    workers = [threading.Thread(target=work) for _ in range(min(DEPLOYMENTS, len(seeds)))]
+    workers = [threading.Thread(target=work) for _ in range(min(at_once, len(seeds)))]
     for worker in workers:
         worker.start()
     ended = 0
@@ -160,10 +167,12 @@ def _about(way: str, told: Sequence[dict[str, Any]]) -> str:
     faults = sum(len(trial["faults"]) for trial in told)
     attempts = sorted(len(trial["attempts"]) for trial in told)
     accounts = collections.Counter(trial["composition"] for trial in told)
+    code = collections.Counter(trial["code"] for trial in told)
+    tried = ", ".join(f"{times} on {commit}" for commit, times in code.most_common())
     return (
         f"{way.capitalize()}: {len(told)} schedules, numbers {told[0]['seed']} to {told[-1]['seed']}, {faults} faults, "
         f"{attempts[0]} to {attempts[-1]} attempts a campaign (median {attempts[len(attempts) // 2]}); "
-        f"{accounts['basic']} with basic accounts, {accounts['renyi']} with renyi ones."
+        f"{accounts['basic']} with basic accounts, {accounts['renyi']} with renyi ones; tried: {tried}."
     )
 
 
