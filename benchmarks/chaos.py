@@ -170,8 +170,9 @@ def _about(way: str, told: Sequence[dict[str, Any]]) -> str:
     code = collections.Counter(trial["code"] for trial in told)
     tried = ", ".join(f"{times} on {commit}" for commit, times in code.most_common())
     return (
-        f"{way.capitalize()}: {len(told)} schedules, numbers {told[0]['seed']} to {told[-1]['seed']}, {faults} faults, "
-        f"{attempts[0]} to {attempts[-1]} attempts a campaign (median {attempts[len(attempts) // 2]}); "
+        f"{way.capitalize()}: {len(told)} schedules of the numbers {told[0]['seed']} to {told[-1]['seed']}, "
+        f"{faults} faults, {attempts[0]} to {attempts[-1]} attempts a campaign "
+        f"(median {attempts[len(attempts) // 2]}); "
         f"{accounts['basic']} with basic accounts, {accounts['renyi']} with renyi ones; tried: {tried}."
     )
 
