@@ -30,7 +30,7 @@ WAYS = {
     "SuperLink, SuperExec and ServerApp of the coordinator; SuperNode, SuperExec and ClientApps of each hospital "
     "(`pericard site run`), whose line to the coordinator is a relay that can be cut; a fault counts when it met a "
     "living process, or a call. No process may be left behind, none may end that was not struck, and every hospital "
-    "must have a part in the next campaign.",
+    "must have a part in a campaign that does not strike it.",
 }
 NONE_DEPLOYED = "No schedule over a deployment is in this table: none was asked for, or none came to its end."
 

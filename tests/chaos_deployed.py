@@ -120,7 +120,7 @@ class Blows:
                 self._waiting.remove(blow)
 
     def lost(self) -> list[str]:
-        """Say which hospitals never had a part in this campaign: whoever was struck in an earlier one is back."""
+        """Say which hospitals had no part in this campaign though nothing struck them: of an earlier one all are back."""
         return [f"{name} was asked nothing, or answered nothing" for name in sorted(self._silent)]
 
     def over(self) -> None:
@@ -134,6 +134,7 @@ class Blows:
         whose = "coordinator's" if blow.owner == COORDINATOR else "site's"
         about = blow.kind if blow.kind.partition(" ")[0] in (COORDINATOR, "site") else f"{whose} {blow.kind}"
         self.faults.append(about)
+        self._silent.discard(blow.owner)  # it may be away until this campaign is over
 
     def _last(self, blow: Blow, end: Callable[[], None]) -> None:
         self._lasting.append((time.monotonic() + blow.seconds, end))
