@@ -120,7 +120,7 @@ class Blows:
                 self._waiting.remove(blow)
 
     def lost(self) -> list[str]:
-        """Say which hospitals had no part in this campaign though nothing struck them: of an earlier one all are back."""
+        """Say which hospitals had no part in this campaign and were not struck: of an earlier one all are back."""
         return [f"{name} was asked nothing, or answered nothing" for name in sorted(self._silent)]
 
     def over(self) -> None:
