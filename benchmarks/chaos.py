@@ -3,7 +3,7 @@
 Each schedule draws from its number what goes wrong, and asks afterwards what must hold (`tests/verdicts.py`): in
 process (`tests/chaos.py`, three hospitals with real folders, accounts and checkpoints, in processes that die) and
 deployed (`tests/chaos_deployed.py`, Flower's own programs over TLS). What came of each is kept in a file, so a
-measurement that was interrupted goes on where it was; delete its lines to try them again.
+measurement that was interrupted goes on where it was. What was found wrong is tried again, and stays in the file.
 """
 
 import argparse
@@ -45,31 +45,33 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=DEPLOYMENTS, help="how many deployments at the same time")
     parser.add_argument("--kept", type=Path, default=KEPT, help="a file of JSON lines with what was tried before")
     told = parser.parse_args()
-    found = _kept(told.kept)
+    found, code = _kept(told.kept), _code()
     asked = {"deployed": range(told.deployed), "in process": range(told.schedules)}
     for way, numbers in asked.items():
-        tried = {trial["seed"] for trial in found if trial["way"] == way}
-        left = [n for n in numbers if n not in tried]
-        code = _code()
+        right = {trial["seed"] for trial in found if trial["way"] == way and not trial["wrong"]}
+        left = [n for n in numbers if n not in right]
         for trial in _deployed(left, told.minutes, told.at_once) if way == "deployed" else _in_process(left):
             found.append({**trial, "way": way, "code": code})
             with told.kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found[-1]) + "\n")
-    found = sorted((t for t in found if t["seed"] in asked[t["way"]]), key=lambda t: (t["way"], t["seed"]))
-    text = report(found)
+    found = [trial for trial in found if trial["seed"] in asked[trial["way"]]]
+    last = {(trial["way"], trial["seed"]): trial for trial in found}
+    text = report([last[key] for key in sorted(last)], [t for t in found if t["wrong"] and t not in last.values()])
     if told.write:
         command = f"python -m benchmarks.chaos --deployed {told.deployed} --schedules {told.schedules} --write"
         write("Chaos: campaigns that are killed, cut off and filled up", command, text)
     else:
         print(text)
-    if any(trial["wrong"] for trial in found):
+    if any(trial["wrong"] for trial in last.values()):
         sys.exit(1)
 
 
 def _code() -> str:
-    """Return the commit that is tried."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    """Return the commit that is tried, "-dirty" behind it where more than results differs from it."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":/", ":/!benchmarks"], check=False).returncode
+    return f"{commit}-dirty" if changed else commit
 
 
 def _kept(path: Path) -> list[dict[str, Any]]:
@@ -131,11 +133,11 @@ def _deployed(seeds: Sequence[int], minutes: float, at_once: int) -> Iterator[di
         raise RuntimeError("a deployment could not be run to its end")
 
 
-def report(found: Sequence[dict[str, Any]]) -> str:
-    """Return what came of the schedules, and which faults they held."""
+def report(found: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]] = ()) -> str:
+    """Return what came of the schedules, and which faults they held; `before` were wrong, and were tried again."""
     ways = {way: told for way in WAYS if (told := [t for t in found if t["way"] == way])}
     ends = {way: collections.Counter(map(_end, told)) for way, told in ways.items()}
-    wrong = [f"- {t['way']}, schedule {t['seed']}: {'; '.join(t['wrong'])}" for t in found if t["wrong"]]
+    wrong, again = _wrong(found) or ["Nothing was found wrong."], _wrong(before)
     every = sorted({end for counted in ends.values() for end in counted})
     return "\n\n".join(
         [
@@ -152,9 +154,14 @@ def report(found: Sequence[dict[str, Any]]) -> str:
             "again in process to copies of the same sites, who answer from their outboxes, it has the same weights "
             "bit for bit and charges nothing; told to new sites with the same people, the part without noise has the "
             "same weights bit for bit (who was missing in an exchange is missing again).",
-            "\n".join(wrong) or "Nothing was found wrong.",
+            "\n".join(wrong),
+            *(["Wrong when tried before; what came of it since is in the tables:", "\n".join(again)] if again else []),
         ]
     )  # fmt: skip
+
+
+def _wrong(found: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"- {t['way']}, schedule {t['seed']}, on {t['code']}: {'; '.join(t['wrong'])}" for t in found if t["wrong"]]
 
 
 def _faults(way: str, told: Sequence[dict[str, Any]]) -> str:

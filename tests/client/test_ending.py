@@ -195,7 +195,6 @@ class Asked:
         self.state.set_node_id(7)
         task = self.state.create_task(task_type=TaskType.CLIENT_APP, run_id=3, fab_hash="f")
         assert task is not None
-        self.task = task
         told = Metadata(3, "", 1, 7, "", "", time.time(), 3600.0, "train")
         self.message = make_message(told, RecordDict())
         told.__dict__["_message_id"] = self.message.object_id
