@@ -58,12 +58,12 @@ def test_without_noise_the_denoiser_gives_back_what_it_is_given(beat):
 
 
 def test_of_pure_noise_the_denoiser_keeps_nothing_but_what_the_network_says(beat):
-    network, sigma = built().module, torch.full((4,), 1e4)
+    network, sigma = built().module, torch.full((4,), 1e6)
     noise = torch.randn(4, 6, 4, 4, 4)
-    loud = denoised(network, 1e4 * noise, sigma, of(beat))
+    loud = denoised(network, 1e6 * noise, sigma, of(beat))
     assert loud.abs().max() < 100 * SPREAD  # c_out tends to σ_data, c_skip x to 0
     said = -network(noise, torch.ones(4), **{**of(beat), "lvef": emptied(of(beat))})
-    torch.testing.assert_close(loud, SPREAD * said, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(loud, SPREAD * said, atol=1e-3, rtol=1e-3)  # what is left falls as 1/σ: 1e-4 here
 
 
 def test_the_loss_of_a_network_that_says_nothing_is_one_on_standard_latents(beat):

