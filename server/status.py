@@ -23,6 +23,7 @@ from server.superlink import CONNECTION, SimulationFailed
 
 WAITS, BEGUN, OVER = "waits", "begun", "done"
 SAYS_LITTLE = ("begins", "done", "done before")
+MISSED = "was not there when sites joined, so it has no part (reserve)"
 REACH_SECONDS = 1.0
 
 
@@ -37,7 +38,7 @@ class SiteRow:
         heard: when its last answer came, UTC; "" for never.
         answers, bytes: of all that it sent.
         epsilon: that it was charged for this campaign; `None` before it was.
-        failure: with which code it last failed, and where; "" where it did not.
+        failure: with which code it last failed, and where, or that it missed the campaign; "" for neither.
     """
 
     name: str
@@ -176,7 +177,9 @@ def _sites(
     heard: dict[str, list[Mapping[str, Any]]] = {}
     for row in _rows(root / left.FILE):
         heard.setdefault(row["site"], []).append(row)
-    failed = _failed(folders) | {site: str(why) for site, why in failure.get("failed", {}).items()}
+    missed = dict.fromkeys(coordinator.sites, MISSED) if admitted else {}
+    failed = {name: why for name, why in missed.items() if name not in admitted}
+    failed |= _failed(folders) | {site: str(why) for site, why in failure.get("failed", {}).items()}
     for name in coordinator.sites:
         answers = heard.get(name, [])
         yield SiteRow(

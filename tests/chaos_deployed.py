@@ -134,7 +134,7 @@ class Blows:
         whose = "coordinator's" if blow.owner == COORDINATOR else "site's"
         about = blow.kind if blow.kind.partition(" ")[0] in (COORDINATOR, "site") else f"{whose} {blow.kind}"
         self.faults.append(about)
-        self._silent.discard(blow.owner)  # it may be away until this campaign is over
+        self._silent.discard(blow.owner)  # who is away when sites join has no part in this campaign, only in the next
 
     def _last(self, blow: Blow, end: Callable[[], None]) -> None:
         self._lasting.append((time.monotonic() + blow.seconds, end))

@@ -2,9 +2,12 @@
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from tests import chaos_deployed
-from tests.deployment import Deployment, Process
+from tests.deployment import COORDINATOR, Deployment, Process
 from tests.faults import schedule
 from tests.hospitals import NAMES
 from tests.relay import CUT, SILENT, Relay
@@ -69,6 +72,25 @@ def test_a_hospital_without_a_part_in_a_campaign_is_named() -> None:
     blows = chaos_deployed.Blows(deployment, chaos_deployed.Schedule(seed=0, composition="basic", blows=()))
     blows.tick()
     assert blows.lost() == [f"{missing} was asked nothing, or answered nothing"]
+
+
+def test_a_hospital_that_was_struck_may_miss_its_campaign_and_no_other_may() -> None:
+    """Its node takes up to a minute to come back; the next campaign asks whether it has."""
+    struck, *others = NAMES
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    node = Process(pid=child.pid, owner=struck, role="SuperNode")
+    asked = Process(pid=os.getpid(), owner=COORDINATOR, role="ServerApp")
+    running = dict.fromkeys(NAMES, SimpleNamespace(poll=lambda: None))
+    deployment = cast("Deployment", SimpleNamespace(alive=lambda: [node, asked], running=running))
+    killed = chaos_deployed.Blow(owner=struck, kind="SuperNode is killed", after=0, age=0.0, seconds=0.0, most=0)
+    told = chaos_deployed.Schedule(seed=0, composition="basic", blows=(killed,))
+    blows, spared = chaos_deployed.Blows(deployment, told), chaos_deployed.Blows(deployment, replace(told, blows=()))
+    for seen in (spared, blows):
+        seen.tick()
+    assert child.wait(20) == -signal.SIGKILL
+    assert blows.faults == ["site's SuperNode is killed"]
+    assert [line.split()[0] for line in blows.lost()] == sorted(others)
+    assert [line.split()[0] for line in spared.lost()] == sorted(NAMES)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from server.fleet import Link
 from server.grid import run_in_process
 from server.progress import Journal
 from server.rounds import QuorumLost
-from server.status import look
+from server.status import MISSED, look
 from tests.hospitals import CANARY, NAMES, PLAN, campaign, hospital, reserve_stage, train_stage
 
 
@@ -41,10 +42,10 @@ def federation(root: Path, *, broken: str = "", quorum: int = 2, stages: Any = N
     return made
 
 
-def conduct(made: Coordinator) -> None:
+def conduct(made: Coordinator, sites: Sequence[str] = NAMES) -> None:
     told = json.dumps({**made.proposal.campaign, "out": str(made.folder / OUT)})
     (made.folder / OUT).mkdir()
-    run_in_process(server_app, client_app, told, [made.folder.parent / "sites" / name for name in NAMES])
+    run_in_process(server_app, client_app, told, [made.folder.parent / "sites" / name for name in sites])
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,14 @@ def test_each_site_is_seen_with_what_it_sent_and_was_charged_and_where_it_failed
     assert sites["aurora"].failure == ""
     assert sites["borealis"].failure.startswith("FAILED ref=")
     assert sites["borealis"].failure.endswith("(views, exchange 3)")
+
+
+def test_a_site_that_was_not_there_when_sites_joined_is_told_from_one_that_failed(tmp_path: Path) -> None:
+    """Its node may be online again since, and is asked nothing: without a word nobody would know why."""
+    made = federation(tmp_path)
+    assert {site.failure for site in look(made).sites} == {""}
+    conduct(made, sites=("aurora", "borealis"))
+    assert {site.name: site.failure for site in look(made).sites} == {"aurora": "", "borealis": "", "corvus": MISSED}
 
 
 def test_where_the_superlink_runs_it_says_who_is_connected(done: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
