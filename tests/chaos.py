@@ -216,7 +216,7 @@ def main(first: int, last: int, root: Path, broken: str = "") -> None:
     own_code()  # read once, before any fork
     for composition in ("basic", "renyi"):
         for rounds in range(SCENE.rounds + 1):
-            price(SCENE, composition, rounds)
+            price(SCENE, composition, ("train.views",) * rounds)
     if broken:
         PARTS[broken]()
     with tempfile.TemporaryDirectory() as folder:  # whatever is loaded for a campaign is loaded here, once

@@ -1,8 +1,9 @@
 """Disturbed deployments: `python -m tests.chaos_deployed FOLDER` prints a line of JSON for each number it reads.
 
 The programs of a deployment over TLS (`tests/deployment.py`) are killed, halted, cut off and filled up while a campaign
-runs, as a seed says. A blow falls when so many ClientApps have begun and its aim lives, and counts only if it hit. What
-must hold afterwards is in `tests.verdicts`, and that no process is left behind.
+runs, as a seed says; with `whole` behind FOLDER that is one that ends with a certificate (`tests/whole.py`). A blow
+falls when so many ClientApps have begun and its aim lives, and counts only if it hit. What must hold afterwards is in
+`tests.verdicts`, and that no process is left behind.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from tests.deployment import COORDINATOR, Deployment, Process
 from tests.hospitals import NAMES
 from tests.relay import CUT, SILENT, SLOW
 from tests.verdicts import Scene, told_again, verdicts
+from tests.whole import Whole
 
+TRAINED, WHOLE = 15, 28  # ClientApps of a campaign that is trained alone, and of one with a certificate, or so
 ATTEMPTS, TICK_SECONDS, TRIAL_SECONDS = 10, 0.25, 3000.0
 KILLED, HANGS, POWER, DISK, LINE = "is killed", "hangs", "loses power", "finds its disk full", "line"
 SITE_BLOWS = (
@@ -68,8 +71,8 @@ class Schedule:
     blows: tuple[Blow, ...]
 
 
-def schedule(seed: int) -> Schedule:
-    """Draw what goes wrong; the same for the same seed."""
+def schedule(seed: int, most: int = TRAINED) -> Schedule:
+    """Draw what goes wrong before so many ClientApps have begun; the same for the same seed."""
     dice = random.Random(f"deployed {seed}")  # noqa: S311
     blows = []
     for _ in range(dice.randint(1, 4)):
@@ -78,7 +81,7 @@ def schedule(seed: int) -> Schedule:
             Blow(
                 owner=owner,
                 kind=dice.choice(COORDINATOR_BLOWS if owner == COORDINATOR else SITE_BLOWS),
-                after=dice.randint(1, 15),
+                after=dice.randint(1, most),
                 age=dice.choice((0.0, dice.uniform(0.0, 3.0), dice.uniform(0.0, 8.0))),
                 seconds=dice.uniform(2.0, 25.0),
                 most=dice.choice((0, dice.randint(1, 3000), dice.randint(1, 40_000))),
@@ -209,8 +212,8 @@ def _quietly(act: Callable[..., object], *arguments: object) -> None:
 
 def trial(deployment: Deployment, seed: int) -> dict[str, Any]:
     """Disturb one campaign until it ends, and return what came of it."""
-    told, folder, began = schedule(seed), deployment.root / f"{seed}", time.monotonic()
-    scene = Scene(run=f"run-{seed}", rounds=2, plain_rounds=1, phantoms=True, seconds=300.0)
+    scene, folder, began = replace(deployment.scene, run=f"run-{seed}"), deployment.root / f"{seed}", time.monotonic()
+    told = schedule(seed, WHOLE if isinstance(scene, Whole) else TRAINED)
     folder.mkdir()
     deployment.begin(scene, told.composition)
     blows, ends = Blows(deployment, told), list[str]()
@@ -241,10 +244,10 @@ def trial(deployment: Deployment, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main(root: Path, seeds: Iterable[int]) -> None:
+def main(root: Path, scene: Scene, seeds: Iterable[int]) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts this in the background ignores Ctrl-C
-    deployment, left = Deployment(root), list[str]()
+    deployment, left = Deployment(root, scene), list[str]()
     try:
         for seed in seeds:
             found = trial(deployment, seed)
@@ -259,4 +262,6 @@ def main(root: Path, seeds: Iterable[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), map(int, iter(sys.stdin.readline, "")))
+    asked = Whole if sys.argv[2:] == ["whole"] else Scene
+    scene = asked(rounds=2, plain_rounds=1, phantoms=True, seconds=300.0)
+    main(Path(sys.argv[1]), scene, map(int, iter(sys.stdin.readline, "")))

@@ -48,16 +48,16 @@ class Process:
 
 
 class Deployment:
-    """Everything that runs; made in the folder `root`, ended with `stop`."""
+    """Everything that runs, for campaigns like `scene`; made in the folder `root`, ended with `stop`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, scene: Scene) -> None:
         fleet_port, *ports = free_ports(1 + len(NAMES))
-        self.root, self.mark = root, secrets.token_hex(16)
+        self.root, self.scene, self.mark = root, scene, secrets.token_hex(16)
         self.ports = dict(zip(NAMES, ports, strict=True))
         self.relays = {name: Relay(fleet_port) for name in NAMES}
         at = f"127.0.0.1:{fleet_port}"
         self.coordinator = Coordinator.create(root / COORDINATOR, name="chaos", address=at, listen=at)
-        for folder in Scene(phantoms=True).sites(root / "sites", "basic", approval=True):
+        for folder in scene.sites(root / "sites", "basic", approval=True):
             dialled = {**self.coordinator.invitation, "address": f"127.0.0.1:{self.relays[folder.name].port}"}
             self.coordinator.admit(folder.name, node.join(Site(folder), dialled))
         self.homes = {str((self.coordinator.folder / LINK / "home").resolve()): COORDINATOR}

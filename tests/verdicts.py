@@ -17,7 +17,7 @@ from client.policy import Account
 from client.site import Site
 from learning import messages, wire
 from learning.messages import REPLIES, REQUESTS
-from privacy.mechanism import DpPlan
+from privacy.mechanism import DpPlan, Plan
 from server.app import app as server_app
 from server.campaign import Campaign
 from server.grid import FIRST_NODE, InProcessGrid
@@ -25,6 +25,7 @@ from server.rounds import QuorumLost
 from tests.hospitals import NAMES, PLAN, campaign, hospital, reserve_stage, train_stage
 
 QUORUM = 2
+KEPT_AS = {"train": "train", "evaluate": "score", "query.guess": "guess", "query.attack": "attack"}  # in the outbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,21 @@ class Scene:
     def plan(self) -> DpPlan:
         return replace(PLAN, steps=self.rounds * self.steps)
 
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """What is charged."""
+        return (self.plan,)
+
+    @property
+    def charged(self) -> dict[str, tuple[str, int, int]]:
+        """Return what the announcements begin with → their purpose, the steps of each, and how many are reserved."""
+        return {"train.views": (self.plan.purpose, self.steps, self.rounds)}
+
+    @property
+    def trained(self) -> dict[str, str]:
+        """Return stage → its folder, of what is trained over the sites."""
+        return {"views": "02-views", "reference": "03-reference"}
+
     def campaign(self, out: Path, *, noise: bool = True) -> Campaign:
         part: dict[str, Any] = {"steps": self.steps}
         if self.phantoms:
@@ -59,6 +75,15 @@ class Scene:
         size = {"size": 64} if self.phantoms else {}
         stages = (reserve_stage(self.plan), *private, plain)
         return campaign(out, *stages, run=self.run, quorum=QUORUM, seconds=self.seconds, **size)
+
+    def again(self, out: Path, *, noise: bool) -> tuple[Campaign, tuple[str, ...]]:
+        """Return what is told again, and which files of it must be the same: none where nothing without noise is."""
+        stages = ("views", "reference") if noise else ("reference",)
+        return self.campaign(out, noise=noise), tuple(f"campaign/*-{stage}/weights.safetensors" for stage in stages)
+
+    def ended(self, out: Path) -> list[str]:
+        """Return what is wrong with how a finished campaign ended."""
+        return []
 
     def sites(self, root: Path, composition: str, *, approval: bool = False) -> list[Path]:
         """Make the hospitals; in every folder the same people fall into the same lots."""
@@ -76,20 +101,29 @@ class Scene:
     def answered(self, out: Path) -> dict[tuple[str, int], set[str]]:
         """Return which sites' answers each exchange of a finished campaign is made of."""
         found = {("reserve", 0): set(json.loads((out / "campaign/01-reserve/sites.json").read_text()))}
-        for number, stage in ((2, "views"), (3, "reference")):
-            told = json.loads((out / f"campaign/{number:02d}-{stage}/round.json").read_text())
+        for stage, folder in self.trained.items():
+            told = json.loads((out / f"campaign/{folder}/round.json").read_text())
             found |= {(stage, line["round"]): set(line["sites"]) for line in told["history"]}
         return found
 
 
 @cache
-def price(scene: Scene, composition: str, rounds: int) -> tuple[float, float]:
-    """Return what an account pays that nobody disturbed, for so many exchanges."""
+def price(scene: Scene, composition: str, announced: tuple[str, ...] | None = None) -> tuple[float, float]:
+    """Return what an account pays that nobody disturbed, for what was announced; by default for all that is reserved.
+
+    Args:
+        scene: whose plans are charged.
+        composition: of the account.
+        announced: keys of `Scene.charged`, sorted, each as often as it was announced.
+    """
+    if announced is None:
+        announced = tuple(name for name, (_, _, times) in sorted(scene.charged.items()) for _ in range(times))
     with tempfile.TemporaryDirectory() as folder:
-        ledger = hospital(Path(folder), account=Account(composition=composition)).ledger
-        ledger.authorise("run-1", [scene.plan], delta=scene.campaign(Path(folder)).delta)
-        for number in range(rounds):
-            ledger.intend("run-1", scene.plan.purpose, f"{number}", scene.steps)
+        ledger = Site(scene.sites(Path(folder), composition)[0]).ledger
+        ledger.authorise("run-1", list(scene.plans), delta=scene.campaign(Path(folder)).delta)
+        for number, name in enumerate(announced):
+            purpose, steps, _ = scene.charged[name]
+            ledger.intend("run-1", purpose, f"{number}", steps)
         ledger.commit("run-1")
         return ledger.spent()
 
@@ -101,44 +135,58 @@ def verdicts(scene: Scene, folder: Path, composition: str) -> list[str]:
         site.ledger._chain.append(lambda view: view.tail)  # takes in what a kill left in the journal alone
         events = site.ledger.verify()
         reserves = [e for e in events if e["kind"] == "reserve"]
-        rounds = sorted(int(e["key"].split(".")[2]) for e in events if e["kind"] == "step_intent")
+        announced = [e["key"].rpartition(".")[0] for e in events if e["kind"] == "step_intent"]
         kept = {path.stem: path for path in (site.folder / "outbox" / scene.run).glob("*.safetensors")}
-        if len(set(rounds)) != len(rounds):
-            wrong.append(f"{site.name} announced one exchange twice: {rounds}")
-        if free := [key for key in kept if key.startswith("train.views") and int(key.split(".")[2]) not in rounds]:
+        if len(set(announced)) != len(announced):
+            wrong.append(f"{site.name} announced one exchange twice: {announced}")
+        if free := [key for key in kept if not _announcements(scene, key) <= set(announced)]:
             wrong.append(f"{site.name} answered what it never announced: {free}")
-        for stage, digests in left(scene, folder, site).items():
-            answers = {_weight(path) for key, path in kept.items() if key.startswith(f"train.{stage}.")}
+        for (kind, stage), digests in left(scene, folder, site).items():
+            name = f"{KEPT_AS[kind]}.{stage}"
+            answers = {_weight(path, kind) for key, path in kept.items() if f"{key}.".startswith(f"{name}.")}
             if not digests <= answers:
-                wrong.append(f"{site.name}: of {stage} left {digests - answers}, stored is {answers}")
+                wrong.append(f"{site.name}: of {name} left {digests - answers}, stored is {answers}")
         if reserves:
             doubt = any(e["kind"] == "recover" for e in events)
             site.ledger.commit(scene.run)
-            paid, due = site.ledger.spent(), price(replace(scene, run="run-1"), composition, len(rounds))
-            whole = price(replace(scene, run="run-1"), composition, scene.rounds)
+            alike, names = replace(scene, run="run-1"), sorted(_name(scene, key) for key in announced)
+            paid, due = site.ledger.spent(), price(alike, composition, tuple(names))
+            whole = price(alike, composition)
             if len(reserves) > 1 or (paid != due and not (doubt and paid == whole)):
-                wrong.append(f"{site.name} reserved {len(reserves)} times and paid {paid} for {rounds}, due is {due}")
+                wrong.append(f"{site.name} reserved {len(reserves)} times and paid {paid} for {names}, due is {due}")
     return wrong
 
 
-def left(scene: Scene, folder: Path, site: Site) -> dict[str, set[str]]:
-    """Return the digests of what left by stage: as the disturber wrote it down beside the site, or the site itself.
+def _announcements(scene: Scene, key: str) -> set[str]:
+    """Return what must have been announced before the answer `key`: itself, its parts, or nothing."""
+    if any(key.startswith(f"{name}.") for name in scene.charged):
+        return {key}
+    return {name for name in scene.charged if name.startswith(f"{key}.")}
+
+
+def _name(scene: Scene, announced: str) -> str:
+    """Return by which of `Scene.charged` an announcement is charged."""
+    return next(name for name in scene.charged if f"{announced}.".startswith(f"{name}."))
+
+
+def left(scene: Scene, folder: Path, site: Site) -> dict[tuple[str, str], set[str]]:
+    """Return the digests of what left, by kind and stage: as the disturber wrote it down, or the site itself.
 
     Raises:
         JournalCorrupt: the site's own lines do not hold together.
     """
-    found: dict[str, set[str]] = {}
+    found: dict[tuple[str, str], set[str]] = {}
     path = site.folder / journal.FILE
     entries = journal.verify(path.read_bytes(), site.signing_key.public).entries if path.exists() else ()
     lines = [asdict(e) for e in entries if (e.way, e.code, e.run) == (journal.OUT, journal.SERVED, scene.run)]
     for line in [*lines, *lines_of(folder / f"{site.name}.left")]:
-        if line["kind"].startswith("train"):
-            found.setdefault(line["stage"], set()).add(line["digest"])
+        if line["kind"] in KEPT_AS:
+            found.setdefault((line["kind"], line["stage"]), set()).add(line["digest"])
     return found
 
 
-def _weight(path: Path) -> str:
-    return messages.weigh(messages.encode(wire.from_bytes(path.read_bytes(), REPLIES["train"])[0]))[0]
+def _weight(path: Path, kind: str) -> str:
+    return messages.weigh(messages.encode(wire.from_bytes(path.read_bytes(), REPLIES[kind])[0]))[0]
 
 
 def told_again(scene: Scene, folder: Path, composition: str) -> list[str]:
@@ -147,7 +195,7 @@ def told_again(scene: Scene, folder: Path, composition: str) -> list[str]:
     Once to the same sites, who answer as they did and charge nothing; once to new ones with the same people, who can
     only repeat what was trained without noise. Who was missing in an exchange is missing again.
     """
-    there, wrong = scene.answered(folder / "out"), list[str]()
+    there, wrong = scene.answered(folder / "out"), scene.ended(folder / "out")
     same = [Path(shutil.copytree(folder / "sites" / name, folder / "again" / name)) for name in NAMES]
     before = [_charges(Site(site)) for site in same]
     new = scene.sites(folder / "new", composition)
@@ -159,16 +207,19 @@ def told_again(scene: Scene, folder: Path, composition: str) -> list[str]:
 
     for sites, noise in ((same, True), (new, False)):
         out = folder / f"out-{noise}"
+        told, files = scene.again(out, noise=noise)
+        if not files:
+            continue
         grid = InProcessGrid(client_app, [{"site": str(site)} for site in sites], fault=missing)
         try:
-            scene.tell(grid, scene.campaign(out, noise=noise))
+            scene.tell(grid, told)
         except (QuorumLost, ValueError) as error:
             wrong.append(f"told again to {'the same' if noise else 'new'} sites it ends: {error}")
             continue
-        for stage in ("views", "reference") if noise else ("reference",):
-            first, second = (next(o.glob(f"campaign/*-{stage}/weights.safetensors")) for o in (folder / "out", out))
+        for name in files:
+            first, second = (next(o.glob(name)) for o in (folder / "out", out))
             if first.read_bytes() != second.read_bytes():
-                wrong.append(f"{stage} is another when told again to {'the same' if noise else 'new'} sites")
+                wrong.append(f"{name} is another when told again to {'the same' if noise else 'new'} sites")
     if before != [_charges(Site(site)) for site in same]:
         wrong.append("a campaign that was told again was charged again")
     return wrong
