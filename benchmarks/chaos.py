@@ -1,9 +1,10 @@
-"""What is left of campaigns that are disturbed: `python -m benchmarks.chaos --deployed 20 --write`.
+"""What is left of campaigns that are disturbed: `python -m benchmarks.chaos --deployed 20 --whole 4 --write`.
 
 Each schedule draws from its number what goes wrong, and asks afterwards what must hold (`tests/verdicts.py`): in
-process (`tests/chaos.py`, three hospitals with real folders, accounts and checkpoints, in processes that die) and
-deployed (`tests/chaos_deployed.py`, Flower's own programs over TLS). What came of each is kept in a file, so a
-measurement that was interrupted goes on where it was. What was found wrong is tried again, and stays in the file.
+process (`tests/chaos.py`, three hospitals with real folders, accounts and checkpoints, in processes that die), deployed
+(`tests/chaos_deployed.py`, Flower's own programs over TLS), and so up to a certificate (`tests/whole.py`). What came of
+each is kept in a file, so a measurement that was interrupted goes on where it was. What was found wrong is tried again,
+and stays in the file.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 from benchmarks.results import table, write
 
 SCHEDULES, DEPLOYMENTS, KEPT = 120, 2, Path(__file__).with_name("chaos.jsonl")
+CERTIFIED = "to a certificate"
 WAYS = {
     "in process": "In process there are three of each, and every message is served by a process of its own, on an "
     "in-memory grid; a fault counts when it came due (a process may end before its death, and a reply without arrays "
@@ -31,6 +33,9 @@ WAYS = {
     "(`pericard site run`), whose line to the coordinator is a relay that can be cut; a fault counts when it met a "
     "living process, or a call. No process may be left behind, none may end that was not struck, and every hospital "
     "must have a part in a campaign that does not strike it.",
+    CERTIFIED: "To a certificate the programs are those of a deployment, and the campaign is `experiment=smoke`, of "
+    "which all that leaves is charged; the certificate and every file that it speaks of must verify, signed by the "
+    "coordinator and by a quorum.",
 }
 NONE_DEPLOYED = "No schedule over a deployment is in this table: none was asked for, or none came to its end."
 
@@ -41,16 +46,17 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the section of benchmarks/RESULTS.md")
     parser.add_argument("--schedules", type=int, default=SCHEDULES, help="how many in process, numbered from 0")
     parser.add_argument("--deployed", type=int, default=0, help="how many over a deployment, numbered from 0")
+    parser.add_argument("--whole", type=int, default=0, help="how many of these up to a certificate, numbered from 0")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no deployed schedule after so long")
     parser.add_argument("--at-once", type=int, default=DEPLOYMENTS, help="how many deployments at the same time")
     parser.add_argument("--kept", type=Path, default=KEPT, help="a file of JSON lines with what was tried before")
     told = parser.parse_args()
     found, code = _kept(told.kept), _code()
-    asked = {"deployed": range(told.deployed), "in process": range(told.schedules)}
+    asked = {"deployed": range(told.deployed), CERTIFIED: range(told.whole), "in process": range(told.schedules)}
     for way, numbers in asked.items():
         right = {trial["seed"] for trial in found if trial["way"] == way and not trial["wrong"]}
         left = [n for n in numbers if n not in right]
-        for trial in _deployed(left, told.minutes, told.at_once) if way == "deployed" else _in_process(left):
+        for trial in _in_process(left) if way == "in process" else _deployed(left, way, told.minutes, told.at_once):
             found.append({**trial, "way": way, "code": code})
             with told.kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found[-1]) + "\n")
@@ -58,7 +64,8 @@ def main() -> None:
     last = {(trial["way"], trial["seed"]): trial for trial in found}
     text = report([last[key] for key in sorted(last)], [t for t in found if t["wrong"] and t not in last.values()])
     if told.write:
-        command = f"python -m benchmarks.chaos --deployed {told.deployed} --schedules {told.schedules} --write"
+        numbers = f"--deployed {told.deployed} --whole {told.whole} --schedules {told.schedules}"
+        command = f"python -m benchmarks.chaos {numbers} --write"
         write("Chaos: campaigns that are killed, cut off and filled up", command, text)
     else:
         print(text)
@@ -93,7 +100,7 @@ def _in_process(seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
             raise RuntimeError("a schedule could not be tried")
 
 
-def _deployed(seeds: Sequence[int], minutes: float, at_once: int) -> Iterator[dict[str, Any]]:
+def _deployed(seeds: Sequence[int], way: str, minutes: float, at_once: int) -> Iterator[dict[str, Any]]:
     """Yield what came of each schedule over a deployment, some at the same time, as they end."""
     waiting, found, began = iter(seeds), queue.Queue[dict[str, Any] | None](), time.monotonic()
     turn, failed = threading.Lock(), list[int]()
@@ -105,7 +112,7 @@ def _deployed(seeds: Sequence[int], minutes: float, at_once: int) -> Iterator[di
     def work() -> None:
         try:
             with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, "-m", "tests.chaos_deployed", folder]
+                command = [sys.executable, "-m", "tests.chaos_deployed", folder, *["whole"] * (way == CERTIFIED)]
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
                 with subprocess.Popen(command, **pipes, text=True) as process:
                     asking, answers = process.stdin, process.stdout
@@ -142,7 +149,8 @@ def report(found: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]] = (
     return "\n\n".join(
         [
             *(_about(way, told) for way, told in ways.items()),
-            "Each campaign: three hospitals, a quorum of two, exchanges with noise, then without. "
+            "Each campaign: three hospitals, a quorum of two, exchanges with noise, then (but where it ends with a "
+            "certificate) without. "
             + " ".join(WAYS[way] for way in ways),
             *([] if "deployed" in ways else [NONE_DEPLOYED]),
             table(("end", *ways), [(end, *(ends[way][end] for way in ways)) for end in every]),
@@ -151,9 +159,10 @@ def report(found: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]] = (
             "was reserved once, announced each exchange once, and paid exactly what an undisturbed account pays for "
             "the exchanges it announced (or, in a renyi account whose journal was torn, the whole reserve); what left, "
             "by the site's own signed lines, too, is what the outbox holds, and nothing of it was unannounced; told "
-            "again in process to copies of the same sites, who answer from their outboxes, it has the same weights "
-            "bit for bit and charges nothing; told to new sites with the same people, the part without noise has the "
-            "same weights bit for bit (who was missing in an exchange is missing again).",
+            "again in process to copies of the same sites, who answer from their outboxes, it has the same weights, "
+            "and where it goes so far the same released pictures, bit for bit, and charges nothing; told to new sites "
+            "with the same people, the part without noise has the same weights bit for bit (who was missing in an "
+            "exchange is missing again).",
             "\n".join(wrong),
             *(["Wrong when tried before; what came of it since is in the tables:", "\n".join(again)] if again else []),
         ]
