@@ -102,9 +102,9 @@ def test_disturbed_campaigns_end_and_their_accounts_are_right(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_disturbed_deployment_ends_and_its_accounts_are_right(tmp_path: Path) -> None:
+def test_a_disturbed_deployment_ends_with_a_certificate_and_its_accounts_are_right(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos_deployed", str(tmp_path)],
+        [sys.executable, "-m", "tests.chaos_deployed", str(tmp_path), "whole"],
         input=f"{DEPLOYED}\n", capture_output=True, text=True, check=True,
     )  # fmt: skip
     trial = json.loads(done.stdout)
