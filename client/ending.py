@@ -21,6 +21,12 @@ after it came for its task and before it has its message, or between the head of
 one that never comes (Flower answers for those that die in between). So where no ClientApp works or is to come, and the
 answer is not here whole, the process ends, too.
 
+A SuperNode that is taking a message when the campaign it is of is over, as after the death of a SuperLink, lets the
+message be, but not the task that it has already made of it. Whatever a ClientApp makes of that is then sent in the
+place of the next answer, and the next in the place of the one after it: the node is online, works, and answers nothing
+in time any more. Here what was let be leaves nothing, and an answer is waited for until the message that came last has
+its own.
+
 Run by its path with `python -P`, as `client.only_reviewed` is: `ending.py NAME-OF-THE-PROGRAM ARGUMENTS…`.
 """
 
@@ -34,7 +40,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 SUPERNODE, MAKER, PUSHER = "flower-supernode", "make_simple_http_retry_invoker", "make_push_object_fn_protobuf"
-WAITER, LOOK_SECONDS, LOOKS = "_push_messages", 5.0, 2  # in vain so many times before it ends
+TAKER, WAITER = "_pull_and_store_message", "_push_messages"
+LOOK_SECONDS, LOOKS = 5.0, 2  # in vain so many times before it ends
 BROKEN = ("EOF occurred in violation of protocol", "timed out")  # OpenSSL's words for a line that broke, or is silent
 LINE = threading.local()  # its `broke`: since this thread began to send a part
 
@@ -78,11 +85,10 @@ def arrived(make: Callable[..., Any]) -> Callable[..., Any]:
 
 def in_vain(state: Any, store: Any) -> bool:
     """Say whether an answer is waited for that nobody works on: of `state`, a node's, whose parts lie in `store`."""
-    from flwr.common.constant import Status
     from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
     from flwr.supercore.object_store import NoObjectInStoreError
 
-    if state.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING]):
+    if open_tasks(state):
         return False
     with state.lock_msg_store:
         held = [entry.message.metadata for entry in state.msg_store.values()]
@@ -93,8 +99,42 @@ def in_vain(state: Any, store: Any) -> bool:
     return False
 
 
+def open_tasks(state: Any, **of: Any) -> Any:
+    """Return the tasks of a node's `state` that are not over."""
+    from flwr.common.constant import Status
+
+    return state.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING], **of)
+
+
+def unanswered(state: Any) -> list[Any]:
+    """Return what is said of the messages in a node's `state` that no answer was sent to."""
+    with state.lock_msg_store:
+        held = [entry.message.metadata for entry in state.msg_store.values()]
+    return [told for told in held if not told.reply_to_message_id]
+
+
+def forgetting(take: Callable[..., Any]) -> Callable[..., Any]:
+    """Return, of what takes a message, one that leaves nothing of a message that it let be."""
+    from flwr.common.constant import SubStatus
+
+    def takes(*, state: Any, object_store: Any, **named: Any) -> Any:
+        run = take(state=state, object_store=object_store, **named)
+        if run is None:  # there is one message at a time, so what is here now is none that anybody waits for
+            for told in unanswered(state):
+                for task in open_tasks(state, run_ids=[told.run_id]):
+                    state.finish_task(task.task_id, SubStatus.STOPPED, "its message was let be")  # and its token ends
+                state.delete_messages(message_ids=[told.message_id])
+                object_store.delete(told.message_id)
+        return run
+
+    return takes
+
+
 def watched(wait: Callable[..., None], end: Callable[[int], object] = os._exit) -> Callable[..., None]:
-    """Return, of what waits for an answer and sends it, one that calls `end` where no answer will come."""
+    """Return, of what waits for an answer and sends it, one that calls `end` where no answer will come.
+
+    It waits and sends until no message is without its answer.
+    """
 
     def waits(state: Any, object_store: Any, *words: Any, **named: Any) -> None:
         done = threading.Event()
@@ -112,6 +152,8 @@ def watched(wait: Callable[..., None], end: Callable[[int], object] = os._exit) 
         threading.Thread(target=watch, daemon=True).start()
         try:
             wait(state, object_store, *words, **named)
+            while unanswered(state):  # what was sent answered another message
+                wait(state, object_store, *words, **named)
         finally:
             done.set()
 
@@ -135,7 +177,7 @@ def main() -> None:
         from flwr.supernode import fleet_http_connection as line
         from flwr.supernode import start_client_internal as loop
 
-        vars(loop)[WAITER] = watched(vars(loop)[WAITER])
+        vars(loop)[TAKER], vars(loop)[WAITER] = forgetting(vars(loop)[TAKER]), watched(vars(loop)[WAITER])
         vars(line)[MAKER], vars(line)[PUSHER] = patient(vars(line)[MAKER]), arrived(vars(line)[PUSHER])
     try:
         program.load()()

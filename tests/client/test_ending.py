@@ -26,6 +26,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
@@ -264,17 +265,76 @@ def test_a_supernode_that_waits_in_vain_ends(dies: bool, monkeypatch: pytest.Mon
         ended_with.append(code)
         over.set()
 
+    def waits_so_long(**_: Any) -> None:
+        over.wait(20 if dies else 0.5)
+        asked.state.delete_messages()
+
     if dies:
         asked.die()
-    waits = ending.watched(lambda *_, **__: over.wait(20 if dies else 0.5), end)
+    waits = ending.watched(lambda *_, **__: waits_so_long(), end)
     waits(state=asked.state, object_store=asked.store, send=None, push_object=None)
     assert ended_with == [1] * dies
 
 
-def test_that_is_what_waits_for_an_answer_and_sends_it() -> None:
-    waits = vars(start_client_internal)[ending.WAITER]
-    assert list(inspect.signature(waits).parameters)[:2] == ["state", "object_store"]
-    assert f"{ending.WAITER}(" in inspect.getsource(start_client_internal.start_client_internal)
+def test_an_answer_to_another_message_is_not_taken_for_that_to_the_last_one() -> None:
+    """Else every answer after it is one message late, for ever."""
+    for ours in (False, True):
+        asked, sent = Asked(), list[str]()
+        late = make_message(Metadata(2, "", 1, 7, "", "", time.time(), 3600.0, "train"), RecordDict())
+        late.metadata.__dict__["_message_id"] = late.object_id
+        reply = Message(RecordDict(), reply_to=late)
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        asked.store.preregister(2, get_object_tree(reply))
+        asked.state.store_message(reply)
+        asked.come_for()
+
+        def send(message: Message, *_: Any, asked: Asked = asked, sent: list[str] = sent) -> tuple[set[str], str]:
+            sent.append(message.metadata.reply_to_message_id)
+            if len(sent) == 1:
+                asked.answer()
+            return set(), "session"
+
+        waits = vars(start_client_internal)[ending.WAITER]
+        (ending.watched(waits) if ours else waits)(asked.state, asked.store, send=send, push_object=None)
+        assert sent == [late.object_id, asked.message.object_id][: 1 + ours]
+
+
+def test_a_message_that_was_let_be_leaves_no_task_and_no_part() -> None:
+    def over(run_id: int, _: str) -> bytes:
+        raise RunNotRunningException
+
+    for ours in (False, True):
+        store = ObjectStoreFactory().store()
+        state = InMemoryNodeState(store)
+        state.set_node_id(7)
+        state.store_run(Run.create_empty(3))
+        told = Metadata(3, "", 1, 7, "", "", time.time(), 3600.0, "train")
+        message = make_message(told, RecordDict({"told": ConfigRecord({"a": 1})}))
+        told.__dict__["_message_id"] = message.object_id
+        tree = get_object_tree(message)
+        takes = vars(start_client_internal)[ending.TAKER]
+        run = (ending.forgetting(takes) if ours else takes)(
+            state=state, object_store=store, node_config={}, receive=lambda told=(message, tree): told, get_run=None,
+            get_fab=None, pull_object=over, confirm_message_received=None, trusted_entities=None,
+        )  # fmt: skip
+        assert run is None
+        assert len(ending.open_tasks(state)) == len(ending.unanswered(state)) == 1 - ours
+        assert (message.object_id in store) == (not ours)
+
+
+def test_a_node_that_rests_ends_no_task_of_an_answer_that_was_sent() -> None:
+    """A ClientApp says that it is done after its answer was sent."""
+    asked = Asked()
+    asked.state.delete_messages()
+    assert ending.forgetting(lambda **_: None)(state=asked.state, object_store=asked.store) is None
+    assert len(ending.open_tasks(asked.state)) == 1
+
+
+def test_that_is_what_takes_a_message_and_what_waits_for_an_answer_and_sends_it() -> None:
+    for name in (ending.TAKER, ending.WAITER):
+        part = vars(start_client_internal)[name]
+        assert list(inspect.signature(part).parameters)[:2] == ["state", "object_store"]
+        assert f"{name}(" in inspect.getsource(start_client_internal.start_client_internal)
 
 
 def test_all_of_that_is_in_force_once_flowers_program_runs() -> None:
@@ -282,10 +342,10 @@ def test_all_of_that_is_in_force_once_flowers_program_runs() -> None:
         "import sys; from flwr.supernode import cli, fleet_http_connection as line, start_client_internal as loop; "
         "from client import ending; sys.argv = ['', ending.SUPERNODE]; "
         "cli.flower_supernode = lambda: print(*(vars(m)[n].__qualname__.partition('.')[0] for m, n in "
-        "((line, ending.MAKER), (line, ending.PUSHER), (loop, ending.WAITER)))); ending.main()"
+        "((line, ending.MAKER), (line, ending.PUSHER), (loop, ending.TAKER), (loop, ending.WAITER)))); ending.main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.split() == ["patient", "arrived", "watched"], done.stderr
+    assert done.stdout.split() == ["patient", "arrived", "forgetting", "watched"], done.stderr
 
 
 def test_a_supernode_begins_anew_with_its_superexec_and_not_the_other_way_round(tmp_path: Path) -> None:
