@@ -34,7 +34,7 @@ WAYS = {
     "living process, or a call. No process may be left behind, none may end that was not struck, and every hospital "
     "must have a part in a campaign that does not strike it.",
     CERTIFIED: "To a certificate the programs are those of a deployment, and the campaign is `experiment=smoke`, of "
-    "which all that leaves is charged; the certificate and every file that it speaks of must verify, signed by the "
+    "which all that is trained is charged; the certificate and every file that it speaks of must verify, signed by the "
     "coordinator and by a quorum.",
 }
 NONE_DEPLOYED = "No schedule over a deployment is in this table: none was asked for, or none came to its end."

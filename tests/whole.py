@@ -1,8 +1,8 @@
 """A whole campaign to be disturbed: trained, sampled, screened, assessed, attacked, certified and countersigned.
 
 It is the smallest that ends with a certificate (`experiment=smoke`), over phantoms, under the policy that a hospital
-begins with. All that leaves is charged, so nothing of it can be repeated at other sites: told again, sites answer from
-their outboxes, and the weights and the released pictures must be the same.
+begins with. All that is trained is charged, so nothing of it can be repeated at other sites: told again, sites answer
+from their outboxes, and the weights and the released pictures must be the same.
 """
 
 import hashlib
