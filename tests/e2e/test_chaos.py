@@ -14,11 +14,15 @@ from typing import Any, cast
 
 import pytest
 
+from client.app import app as client_app
+from server.grid import InProcessGrid
 from tests import chaos_deployed
 from tests.deployment import COORDINATOR, Deployment, Process
 from tests.faults import schedule
 from tests.hospitals import NAMES
 from tests.relay import CUT, SILENT, Relay
+from tests.verdicts import told_again, verdicts
+from tests.whole import Whole
 
 SCHEDULES = 4
 DEPLOYED = 4  # a hospital's ClientApp hangs, the SuperLink is killed
@@ -102,9 +106,24 @@ def test_disturbed_campaigns_end_and_their_accounts_are_right(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_disturbed_deployment_ends_with_a_certificate_and_its_accounts_are_right(tmp_path: Path) -> None:
+def test_of_a_whole_campaign_the_certificate_is_asked_for_and_every_account(tmp_path: Path) -> None:
+    """What `benchmarks.chaos --whole` asks of those that are disturbed; one of them takes minutes."""
+    scene, out = Whole(run="run-7"), tmp_path / "out"
+    sites = scene.sites(tmp_path / "sites", "basic")
+    scene.tell(InProcessGrid(client_app, [{"site": str(site)} for site in sites]), scene.campaign(out))
+    assert told_again(scene, tmp_path, "basic") + verdicts(scene, tmp_path, "basic") == []
+    next((tmp_path / "sites" / "aurora" / "outbox").rglob("attack.*")).unlink()
+    (found,) = verdicts(scene, tmp_path, "basic")
+    assert found.startswith("aurora: of attack.attack left")
+    (out / "report.html").write_text("another")
+    (found,) = scene.ended(out)
+    assert found.startswith("its certificate does not hold")
+
+
+@pytest.mark.slow
+def test_a_disturbed_deployment_ends_and_its_accounts_are_right(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos_deployed", str(tmp_path), "whole"],
+        [sys.executable, "-m", "tests.chaos_deployed", str(tmp_path)],
         input=f"{DEPLOYED}\n", capture_output=True, text=True, check=True,
     )  # fmt: skip
     trial = json.loads(done.stdout)
