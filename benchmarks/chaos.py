@@ -32,7 +32,7 @@ WAYS = {
     "SuperLink, SuperExec and ServerApp of the coordinator; SuperNode, SuperExec and ClientApps of each hospital "
     "(`pericard site run`), whose line to the coordinator is a relay that can be cut; a fault counts when it met a "
     "living process, or a call. No process may be left behind, none may end that was not struck, and every hospital "
-    "must have a part in a campaign that does not strike it.",
+    "must have a part in a campaign, unless it was cut off, halted or killed before sites joined it.",
     CERTIFIED: "To a certificate the programs are those of a deployment, and the campaign is `experiment=smoke`, of "
     "which all that is trained is charged; the certificate and every file that it speaks of must verify, signed by the "
     "coordinator and by a quorum.",

@@ -90,9 +90,7 @@ def in_vain(state: Any, store: Any) -> bool:
 
     if open_tasks(state):
         return False
-    with state.lock_msg_store:
-        held = [entry.message.metadata for entry in state.msg_store.values()]
-    answers = [told.message_id for told in held if told.reply_to_message_id]
+    answers = [told.message_id for told in held(state) if told.reply_to_message_id]
     with contextlib.suppress(NoObjectInStoreError):  # it was sent meanwhile
         parts = [part.object_id for name in answers for part in iterate_object_tree(store.get_object_tree(name))]
         return not answers or any(store.get(part) == b"" for part in parts)
@@ -106,11 +104,15 @@ def open_tasks(state: Any, **of: Any) -> Any:
     return state.get_tasks(statuses=[Status.PENDING, Status.STARTING, Status.RUNNING], **of)
 
 
+def held(state: Any) -> list[Any]:
+    """Return what is said of the messages in a node's `state`, and of the answers to them."""
+    with state.lock_msg_store:
+        return [entry.message.metadata for entry in state.msg_store.values()]
+
+
 def unanswered(state: Any) -> list[Any]:
     """Return what is said of the messages in a node's `state` that no answer was sent to."""
-    with state.lock_msg_store:
-        held = [entry.message.metadata for entry in state.msg_store.values()]
-    return [told for told in held if not told.reply_to_message_id]
+    return [told for told in held(state) if not told.reply_to_message_id]
 
 
 def forgetting(take: Callable[..., Any]) -> Callable[..., Any]:

@@ -177,8 +177,7 @@ def _sites(
     heard: dict[str, list[Mapping[str, Any]]] = {}
     for row in _rows(root / left.FILE):
         heard.setdefault(row["site"], []).append(row)
-    missed = dict.fromkeys(coordinator.sites, MISSED) if admitted else {}
-    failed = {name: why for name, why in missed.items() if name not in admitted}
+    failed = {name: MISSED for name in coordinator.sites if admitted and name not in admitted}
     failed |= _failed(folders) | {site: str(why) for site, why in failure.get("failed", {}).items()}
     for name in coordinator.sites:
         answers = heard.get(name, [])

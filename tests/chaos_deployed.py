@@ -35,6 +35,14 @@ SITE_BLOWS = (
     f"ClientApp {KILLED}", f"ClientApp {KILLED}", f"ClientApp {HANGS}", f"ClientApp {DISK}", f"SuperNode {KILLED}",
     f"SuperNode {HANGS}", f"SuperExec {KILLED}", f"site {POWER}", f"{LINE} {CUT}", f"{LINE} {SILENT}", f"{LINE} {SLOW}",
 )  # fmt: skip
+AWAY = {
+    f"SuperNode {KILLED}",
+    f"SuperNode {HANGS}",
+    f"SuperExec {KILLED}",
+    f"site {POWER}",
+    f"{LINE} {CUT}",
+    f"{LINE} {SILENT}",
+}
 COORDINATOR_BLOWS = (
     f"SuperLink {KILLED}", f"SuperLink {HANGS}", f"SuperExec {KILLED}", f"ServerApp {KILLED}", f"ServerApp {HANGS}",
     f"ServerApp {DISK}", f"SuperLink {DISK}", f"{COORDINATOR} {KILLED}", f"{COORDINATOR} {POWER}",
@@ -123,7 +131,7 @@ class Blows:
                 self._waiting.remove(blow)
 
     def lost(self) -> list[str]:
-        """Say which hospitals had no part in this campaign and were not struck: of an earlier one all are back."""
+        """Say who had no part in this campaign and was not struck before sites joined: of an earlier one all are back."""
         return [f"{name} was asked nothing, or answered nothing" for name in sorted(self._silent)]
 
     def over(self) -> None:
@@ -133,11 +141,14 @@ class Blows:
             end()
         self._lasting.clear()
 
-    def _hit(self, blow: Blow) -> None:
+    def _hit(self, blow: Blow, *, joined: bool) -> None:
         whose = "coordinator's" if blow.owner == COORDINATOR else "site's"
         about = blow.kind if blow.kind.partition(" ")[0] in (COORDINATOR, "site") else f"{whose} {blow.kind}"
         self.faults.append(about)
-        self._silent.discard(blow.owner)  # who is away when sites join has no part in this campaign, only in the next
+        if blow.kind in AWAY and not joined:
+            self._silent.discard(
+                blow.owner
+            )  # who is away when sites join has no part in this campaign, only in the next
 
     def _last(self, blow: Blow, end: Callable[[], None]) -> None:
         self._lasting.append((time.monotonic() + blow.seconds, end))
@@ -169,17 +180,17 @@ class Blows:
                 os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return False
-        self._hit(blow)
+        self._hit(blow, joined=self._deployment.joined())
         return True
 
     def _trouble(self, blow: Blow, what: str) -> None:
-        relay = self._deployment.relays[blow.owner]
+        relay, joined = self._deployment.relays[blow.owner], self._deployment.joined()
         relay.ail(what)
 
         def end() -> None:
             if relay.trouble == what:
                 if relay.met:
-                    self._hit(blow)
+                    self._hit(blow, joined=joined)
                 relay.ail("")
 
         self._last(blow, end)
@@ -193,7 +204,7 @@ class Blows:
             process.wait()
         if not hit:  # it is down already
             return
-        self._hit(blow)
+        self._hit(blow, joined=self._deployment.joined())
         if blow.owner == COORDINATOR:
             self.rests_until = time.monotonic() + blow.seconds
         else:
@@ -235,7 +246,7 @@ def trial(deployment: Deployment, seed: int) -> dict[str, Any]:
     wrong += [*sorted(blows.wrong), *blows.lost(), *deployment.settle()]
     deployment.collect(folder)
     finished = ends[-1] == "finished"
-    wrong += told_again(scene, folder, told.composition) if finished else []
+    wrong += [*scene.ended(folder / "out"), *told_again(scene, folder, told.composition)] if finished else []
     return {
         "seed": seed, "composition": told.composition, "attempts": ends,
         "wrong": wrong + verdicts(scene, folder, told.composition), "faults": blows.faults,

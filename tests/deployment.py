@@ -21,6 +21,7 @@ from client import approval, node
 from client.site import SITE_FILE, Site
 from evaluation.orphans import marked
 from learning import durable
+from server.campaign import DONE
 from server.coordinator import LINK, OUT, Coordinator
 from server.superlink import free_ports
 from tests.conductor import FINISHED, REFUSED
@@ -102,6 +103,10 @@ class Deployment:
         if code == FINISHED:
             return "finished"
         return f"{'refused' if code == REFUSED else 'broken'}: {said.read_text() if said.exists() else code}"
+
+    def joined(self) -> bool:
+        """Say whether sites have joined the campaign that runs, so that no other has a part in it."""
+        return (self.coordinator.folder / OUT / "campaign" / "01-reserve" / DONE).exists()
 
     def alive(self) -> list[Process]:
         """Return the processes of Flower's that live, the older first."""

@@ -148,9 +148,18 @@ def policy(**changes: Any) -> Policy:
     return Policy(**(settings | changes))
 
 
-def hospital(root: Path, name: str = "aurora", *, cohort: Mapping[str, Any] | None = None, **changes: Any) -> Site:
+def hospital(
+    root: Path,
+    name: str = "aurora",
+    *,
+    cohort: Mapping[str, Any] | None = None,
+    public_subjects: int = 40,
+    allowed: Policy | None = None,
+    **changes: Any,
+) -> Site:
     told = cohort or {"reader": "canary", "seed": NAMES.index(name)}
-    site = Site.create(root / name, name=name, cohort=told, public_subjects=40, policy=policy(**changes))
+    bounds = allowed or policy(**changes)
+    site = Site.create(root / name, name=name, cohort=told, public_subjects=public_subjects, policy=bounds)
     for key in KEYS:  # fixed lots: no test hangs on how many subjects happen to be in a split
         (site.folder / "secrets" / key).write_bytes(hashlib.sha256(f"{name} {key}".encode()).digest())
     return Site(site.folder)

@@ -5,21 +5,21 @@ begins with. All that is trained is charged, so nothing of it can be repeated at
 from their outboxes, and the weights and the released pictures must be the same.
 """
 
-import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from client.policy import Account
-from client.site import KEYS, Site
 from evaluation import certificate
 from evaluation.trust import Trust
 from privacy.mechanism import Plan, plan_from_json
 from server.campaign import Campaign
 from server.stages.certify import COORDINATOR
-from tests.hospitals import NAMES
+from tests.hospitals import NAMES, hospital
 from tests.verdicts import QUORUM, Scene
 
 SUBJECTS, BEFORE_ASSESSMENT = 24, "screen"
@@ -97,12 +97,12 @@ class Whole(Scene):
         from pericard.site import default_policy
 
         account = Account(composition=composition)
-        allowed = replace(default_policy(), epsilon_cap=20.0, account=account, approval=approval)
-        found = []
-        for seed, name in enumerate(NAMES):
-            cohort = {"reader": "phantom", "subjects": SUBJECTS, "seed": seed, "site": "site-a"}
-            site = Site.create(root / name, name=name, cohort=cohort, public_subjects=SUBJECTS, policy=allowed)
-            for key in KEYS:
-                (site.folder / "secrets" / key).write_bytes(hashlib.sha256(f"{name} {key}".encode()).digest())
-            found.append(site.folder)
-        return found
+        told: dict[str, Any] = {
+            "allowed": replace(default_policy(), epsilon_cap=20.0, account=account, approval=approval),
+            "public_subjects": SUBJECTS,
+        }
+        return [hospital(root, name, cohort=self.cohort(name), **told).folder for name in NAMES]
+
+    def cohort(self, name: str) -> Mapping[str, Any]:
+        """Return the people of a hospital."""
+        return {"reader": "phantom", "subjects": SUBJECTS, "seed": NAMES.index(name), "site": "site-a"}

@@ -71,8 +71,8 @@ def test_a_heart_does_not_depend_on_how_many_are_drawn(n, seed, first):
     lvef = shape.spread(n, seed=seed)
     many = shape.draw(lvef, seed=seed, size=16, first=first)
     last = shape.draw(lvef[-1:], seed=seed, size=16, first=first + n - 1)
+    assert (many.masks[-1] == last.masks[0]).all()
     # Processors take the powers of a long array otherwise than those of a short one, in the last bit.
-    assert np.count_nonzero(many.masks[-1] != last.masks[0]) <= 1
     assert many.volume_ml[-1].tolist() == pytest.approx(last.volume_ml[0].tolist(), rel=1e-6)
 
 
