@@ -36,13 +36,9 @@ SITE_BLOWS = (
     f"SuperNode {HANGS}", f"SuperExec {KILLED}", f"site {POWER}", f"{LINE} {CUT}", f"{LINE} {SILENT}", f"{LINE} {SLOW}",
 )  # fmt: skip
 AWAY = {
-    f"SuperNode {KILLED}",
-    f"SuperNode {HANGS}",
-    f"SuperExec {KILLED}",
-    f"site {POWER}",
-    f"{LINE} {CUT}",
+    f"SuperNode {KILLED}", f"SuperNode {HANGS}", f"SuperExec {KILLED}", f"site {POWER}", f"{LINE} {CUT}",
     f"{LINE} {SILENT}",
-}
+}  # fmt: skip
 COORDINATOR_BLOWS = (
     f"SuperLink {KILLED}", f"SuperLink {HANGS}", f"SuperExec {KILLED}", f"ServerApp {KILLED}", f"ServerApp {HANGS}",
     f"ServerApp {DISK}", f"SuperLink {DISK}", f"{COORDINATOR} {KILLED}", f"{COORDINATOR} {POWER}",
@@ -131,7 +127,7 @@ class Blows:
                 self._waiting.remove(blow)
 
     def lost(self) -> list[str]:
-        """Say who had no part in this campaign and was not struck before sites joined: of an earlier one all are back."""
+        """Say who had no part in this campaign and was not struck before sites joined: afterwards all come back."""
         return [f"{name} was asked nothing, or answered nothing" for name in sorted(self._silent)]
 
     def over(self) -> None:
@@ -146,9 +142,7 @@ class Blows:
         about = blow.kind if blow.kind.partition(" ")[0] in (COORDINATOR, "site") else f"{whose} {blow.kind}"
         self.faults.append(about)
         if blow.kind in AWAY and not joined:
-            self._silent.discard(
-                blow.owner
-            )  # who is away when sites join has no part in this campaign, only in the next
+            self._silent.discard(blow.owner)  # who is away when sites join has a part in the next campaign only
 
     def _last(self, blow: Blow, end: Callable[[], None]) -> None:
         self._lasting.append((time.monotonic() + blow.seconds, end))
