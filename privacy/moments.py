@@ -21,6 +21,7 @@ from privacy.randomness import SecureRandom
 Floats = NDArray[np.floating[Any]]
 
 _C_PER_RADIUS = 1.5  # a row at the radius R holds R/2 of count, R of mean and R of second moment: 1.5 R together
+_HEARD = 3  # standard deviations of its own noise that a count must reach: what is divided by less, noise decides
 _LEAST_VARIANCE = 0.05  # of a shrunken covariance, in units of the public one
 
 
@@ -125,11 +126,13 @@ def mean_and_covariance(moments: Moments) -> tuple[NDArray[np.float64], NDArray[
 
     Post-processing: it reads no subject, and the size of the noise is public. Mean, variances and covariances are three
     blocks, each shrunk by the share of its square that noise alone explains (James and Stein 1961, positive part): no
-    noise leaves the estimate alone, endless noise leaves the public prior. Whoever lies far out counted less, which
-    makes a cohort look narrower: the covariance is divided by what that does to a standard normal one.
+    noise leaves the estimate alone. All are divided by the count, which is noised too: one below `_HEARD` of its own
+    standard deviations could be any divisor, and the public prior is returned; so it is under endless noise, but for
+    one time in 700. Whoever lies far out counted less, which makes a cohort look narrower: the covariance is divided by
+    what that does to a standard normal one.
     """
     k = len(moments.total)
-    if moments.count < 0.5:
+    if moments.count < max(0.5, _HEARD * moments.noise / (moments.radius / 2)):
         return np.zeros(k), np.eye(k)  # nobody has spoken, as far as anyone can hear
     noise, narrowed = moments.noise / moments.count, _narrowed(k, moments.radius)
     mean = _shrunk(moments.total / moments.count, noise)
