@@ -58,8 +58,8 @@ def written_on(frames, words="SMITH JOHN"):
 
 def burned(folder, name="SMITH", **tags):
     """Write an echo of `name` with writing in it, and a clean one of the same study."""
-    words = {"PatientName": "SMITH^JOHN", "AccessionNumber": "A77311", "InstitutionName": "Mercy Ward", **tags}
-    place = folder / "export" / "smith_john" / "a77311-mercy"
+    words = {"PatientName": "SMITH^JOHN", "AccessionNumber": "Q77311", "InstitutionName": "Mercy Ward", **tags}
+    place = folder / "export" / "smith_john" / "q77311-mercy"
     builder.save(builder.ultrasound(written_on(builder.sector()), name=name, n=1, **words), place / "JOHN-1.dcm")
     builder.save(builder.ultrasound(builder.sector(seed=5), name=name, n=2, **words), place / "2.dcm")
 
@@ -135,10 +135,10 @@ def test_a_study_with_burned_in_writing_is_listed_and_not_used(built, tmp_path):
 
 def test_no_identifier_of_a_blocked_study_reaches_a_message(built, tmp_path):
     burned(tmp_path)
-    (tmp_path / "export" / "smith_john" / "a77311-mercy" / "SMITH.txt").write_text("no DICOM")
-    (tmp_path / "export" / "smith_john" / "a77311-mercy" / "john.dcm").write_bytes(b"\0" * 128 + b"DICM\xff\xff\xff")
+    (tmp_path / "export" / "smith_john" / "q77311-mercy" / "SMITH.txt").write_text("no DICOM")
+    (tmp_path / "export" / "smith_john" / "q77311-mercy" / "john.dcm").write_bytes(b"\0" * 128 + b"DICM\xff\xff\xff")
     everything = "\n".join(said(built)).lower().replace(str(tmp_path).lower(), "")
-    for word in ("smith", "john", "a77311", "mercy"):
+    for word in ("smith", "john", "q77311", "mercy"):
         assert word not in everything
     assert "…" in everything
 
@@ -223,7 +223,7 @@ def test_the_cache_holds_no_identifier_and_of_a_blocked_study_nothing_but_a_reas
     path = tmp_path_factory.mktemp("cache") / "index.json"
     cohort(replace(built, index_file=str(path)))
     text = path.read_text().lower()
-    for word in ("smith", "john", "a77311", "mercy", "export", "1.2.826", "phantom", ".dcm"):
+    for word in ("smith", "john", "q77311", "mercy", "export", "1.2.826", "phantom", ".dcm"):
         assert word not in text
     blocked = [entry for entry in json.loads(text).values() if isinstance(entry, dict)]
     assert len(blocked) == 2
