@@ -263,9 +263,9 @@ def uncharged(root: Path) -> bool:
 
 
 def noiseless(root: Path) -> bool:
-    """Say whether sixty strangers, against whom nobody votes, are all kept."""
+    """Say whether strangers, against whom nobody votes, are all kept: of 200 with noise one time in 10¹¹."""
     _, wire = line(root, *PLANS)
-    return all(kept(wire.ask(screen_request(strangers(60), VOTES)), 60))
+    return all(kept(wire.ask(screen_request(strangers(200), VOTES)), 200))
 
 
 def foreign(root: Path) -> bool:
