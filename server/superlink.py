@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import secrets
@@ -12,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ CONNECTION = "pericard"
 MARK = "PERICARD_SIMULATION"
 START_SECONDS, GRACE_SECONDS, ANSWER_SECONDS = 60.0, 5.0, 10.0
 LOG_LINES = 40
+PORTS, PORT_BLOCK = range(16384, 32768), 256  # Linux gives away ports from 32768, most others from 49152
 
 
 class SimulationFailed(RuntimeError):
@@ -136,9 +139,25 @@ def _end(process: "subprocess.Popen[bytes]", mark: str) -> None:
 
 
 def free_ports(n: int) -> list[int]:
-    """Return `n` ports of loopback that were free a moment ago."""
-    with contextlib.ExitStack() as open_sockets:
-        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(n)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Return `n` free ports of loopback, none of which this process was told of shortly before.
+
+    They lie below those that a kernel gives to whoever asks for any, so that nobody is given one before it is bound,
+    and every process begins to look in a block of its own.
+
+    Raises:
+        OSError: there are no `n`.
+    """
+    found: list[int] = []
+    for port in itertools.islice(_ports(os.getpid()), len(PORTS)):
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == n:
+            return found
+    raise OSError(f"{len(found)} of {n} ports are free from {PORTS[0]} to {PORTS[-1]}")
+
+
+@lru_cache
+def _ports(process: int) -> Iterator[int]:
+    first = process * PORT_BLOCK % len(PORTS)
+    return itertools.cycle([*PORTS[first:], *PORTS[:first]])

@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,7 @@ from evaluation.orphans import marked
 from evaluation.provenance import PACKAGES, code_root, digest_of
 from evaluation.reviewed import OFFLINE, write_bundle
 from server.simulation import _environment, run_simulation
-from server.superlink import MARK, SimulationFailed, SuperLink, _end, free_ports, superlink
+from server.superlink import MARK, PORTS, SimulationFailed, SuperLink, _end, free_ports, superlink
 from tests.hospitals import campaign
 
 ROOT = Path(__file__).parents[2]
@@ -75,5 +76,27 @@ def test_words_of_the_command_line_are_passed_on_when_it_fails(tmp_path: Path) -
         link.flwr("ls")
 
 
-def testfree_ports_are_different() -> None:
-    assert len(set(free_ports(5))) == 5
+def test_a_port_is_told_once_and_nobody_is_given_it_by_chance_before_it_is_bound() -> None:
+    told = free_ports(5) + free_ports(5)
+    assert len(set(told)) == 10
+    for port in told:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", 0))
+            assert other.getsockname()[1] > PORTS[-1]
+
+
+def test_a_port_that_somebody_listens_at_is_passed_over() -> None:
+    (before,) = free_ports(1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", before + 1))
+        assert before + 1 not in free_ports(3)
+
+
+def test_where_no_port_is_free_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    monkeypatch.setattr("server.superlink._ports", lambda _: iter([port]))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        with pytest.raises(OSError, match="0 of 1 ports are free"):
+            free_ports(1)
