@@ -18,7 +18,7 @@ FINISHED, REFUSED, PATIENCE_SECONDS = 0, 3, 900.0
 
 def conduct(folder: Path) -> int:
     """Run what is proposed, or go on with it, and write down why it did not end well."""
-    fleet.AGAIN_SECONDS, fleet.LATE_SECONDS, fleet.POLL_SECONDS = 2.0, 45.0, 1.0
+    fleet.AGAIN_SECONDS, fleet.POLL_SECONDS = 2.0, 1.0
     said = folder / "said"
     said.unlink(missing_ok=True)
 

@@ -99,7 +99,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
         time.sleep(dice.uniform(0.0, 0.02))
         kill(dice.choice(workers))
         done += 1
-        if done % 60 == 0:  # everybody dies at once, and the line that one of them was writing is torn
+        if done % 20 == 0:  # everybody dies at once, and the line that one of them was writing is torn
             while workers:
                 kill(workers[0])
                 done += 1

@@ -122,7 +122,7 @@ def phantoms(root: Path) -> Path:
 
 def reference(out: Path) -> Campaign:
     part = {"name": "view_classifier", "config": {"width": 8}, "learning_rate": 1e-2, "rounds": 2}
-    return campaign(out, reserve_stage(), train_stage("reference", plan=None, **part), size=64)
+    return campaign(out, reserve_stage(), train_stage("reference", plan=None, **part), size=64, seconds=400.0)
 
 
 @pytest.mark.slow
@@ -141,6 +141,6 @@ def test_in_process_and_simulation_give_the_same_aggregated_arrays_bit_for_bit_w
 @pytest.mark.slow
 def test_a_simulation_raises_what_its_campaign_raised(tmp_path: Path) -> None:
     sites = phantoms(tmp_path / "sites")
-    told = campaign(tmp_path / "out", reserve_stage(PLAN), train_stage(steps=5), size=64)
+    told = campaign(tmp_path / "out", reserve_stage(PLAN), train_stage(steps=5), size=64, seconds=400.0)
     with pytest.raises(ValueError, match=r"pays for 6 steps.*are 15"):
         run_simulation(told, sites, seconds=500)

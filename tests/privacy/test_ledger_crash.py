@@ -31,7 +31,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     SigningKey.create().write(folder / "signing.pem")
     command = [sys.executable, "-m", "tests.crashing", str(folder), str(KILLS), "7"]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=580)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kills"] >= KILLS
     crashing.account(folder)._chain.append(lambda view: view.tail)  # the next process takes in what the last one left

@@ -264,7 +264,7 @@ def test_the_experiment_ends_in_a_certificate_that_names_the_experts(tmp_path, c
         "release.least_view_probability=0.0",
     )  # fmt: skip
     out = tmp_path / "out"
-    run(["simulate", "experiment=experts", *SMALL[2:], *quick, "--out", str(out)])
+    run(["simulate", "experiment=experts", *SMALL[2:], *quick, "cohort.subjects=100", "--out", str(out)])
     assert "by the expert of" in capsys.readouterr().out
     assert "by the expert of" in (out / "report.html").read_text()
     payload = Envelope.parse((out / "certificate.json").read_bytes()).payload
