@@ -174,7 +174,7 @@ def test_endless_noise_leaves_the_public_prior():
     endless = [moments.mean_and_covariance(released(SHIFTED[:9], of=plan(1e6))) for _ in range(500)]
     moved = [mean for mean, covariance in endless if mean.any() or (covariance != np.eye(K)).any()]
     assert len(moved) < 7
-    assert all(np.abs(mean).max() < 4 for mean in moved)
+    assert all(np.abs(mean).max() < 2 for mean in moved)
 
 
 def test_a_large_shifted_cohort_keeps_its_own():

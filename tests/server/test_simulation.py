@@ -76,14 +76,11 @@ def test_words_of_the_command_line_are_passed_on_when_it_fails(tmp_path: Path) -
         link.flwr("ls")
 
 
-def test_a_port_is_told_once_and_nobody_is_given_it_by_chance_before_it_is_bound() -> None:
+def test_a_port_is_told_once_and_is_none_that_linux_gives_away_unasked() -> None:
     told = free_ports(5) + free_ports(5)
     assert len(set(told)) == 10
-    for port in told:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", 0))
-            assert other.getsockname()[1] > PORTS[-1]
+    assert set(told) < set(PORTS)
+    assert PORTS[-1] < 32768
 
 
 def test_a_port_that_somebody_listens_at_is_passed_over() -> None:
