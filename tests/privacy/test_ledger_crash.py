@@ -56,6 +56,7 @@ def test_the_chain_verifies_and_something_happened(ledger: PrivacyLedger) -> Non
     for kind in ("reserve", "step_intent", "commit", "abort", "recover", "deny"):
         assert kinds.count(kind) >= 5, kind
     assert len(kinds) > 3 * KILLS
+    assert "step_intent" in kinds[-len(kinds) // 4 :], "the account was empty long before the last kill"
 
 
 def test_spent_and_reserved_never_pass_a_cap_in_any_prefix(ledger: PrivacyLedger) -> None:
