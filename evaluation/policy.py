@@ -3,6 +3,7 @@
 The very text of the policy and its digest are signed with the certificate: nobody can loosen a margin afterwards.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Hashable
@@ -109,6 +110,7 @@ class Policy:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @staticmethod
+    @functools.lru_cache(maxsize=8)  # who verifies or compares certificates reads the same text again and again
     def parse(text: str) -> "Policy":
         """Read a policy from YAML; unknown, missing, doubled or mistyped entries are refused by name.
 
