@@ -346,4 +346,4 @@ def test_any_life_of_an_account_agrees_with_the_reference(composition: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("composition", LIVES)
 def test_many_long_lives_of_an_account_agree_with_the_reference(composition: str) -> None:
-    run_state_machine_as_test(LIVES[composition], settings=settings(max_examples=45, stateful_step_count=50, **QUIET))
+    run_state_machine_as_test(LIVES[composition], settings=settings(max_examples=60, stateful_step_count=50, **QUIET))
